@@ -42,3 +42,4 @@ mod storm;
 mod structure;
 mod timers;
 mod tutorial;
+mod webhooks;

@@ -28,6 +28,7 @@ pub mod sequence;
 mod signals;
 mod tools;
 mod verb;
+mod webhook_receiver;
 
 pub use balancer::Balancer;
 pub use client::{Client, Heard, Refused};
@@ -48,6 +49,7 @@ pub use tools::{
     rust_client, temp_folder,
 };
 pub use verb::{CommandOutput, RunningCommand, verb};
+pub use webhook_receiver::{WebhookAnswer, WebhookReceiver, WebhookRequest};
 
 use std::future::Future;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! - Handling an event produces [`Effects`]: [`Command`]s to io-nodes, and changes of keys ([`KeyChange`]).
 //! - A command is for an [`Audience`]: clients and channels of a namespace.
 //! - [`Question`] is a query of all io-nodes, and [`Part`] the answer of one of them.
-//! - A [`Timer`] is a record in a reserved bucket; when it fires, it becomes an event.
+//! - A [`Timer`] is a record in a reserved bucket; when it fires, it becomes an event. So does a [`WebhookDelivery`].
 //!
 //! Texts and payloads are shared bytes: a message passes from socket to handler, and to many sockets, without a copy.
 //!
@@ -30,6 +30,7 @@ mod payload;
 mod query;
 mod time;
 mod timer;
+mod webhook;
 
 pub use bytestring::ByteString as Text;
 
@@ -52,3 +53,4 @@ pub use self::time::now_ms;
 pub use self::timer::{
     Firing, LATEST, TIMER_BUCKETS, Timer, TimerEvent, due_in, due_of, has_timers, names_of, partition_of_timer,
 };
+pub use self::webhook::WebhookDelivery;

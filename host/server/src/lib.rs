@@ -13,6 +13,7 @@ pub mod admin;
 mod browser_client;
 pub mod config;
 pub mod embed;
+mod endpoint;
 pub mod http;
 pub mod roles;
 pub mod settings;

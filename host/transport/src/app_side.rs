@@ -95,15 +95,26 @@ impl Outcome {
 pub enum Verdict {
     /// It was handled and has these effects.
     Done(Effects),
-    /// It becomes a dead letter. These commands are carried out nonetheless.
-    Dead(Death, Vec<Command>),
+    /// It becomes a dead letter. These effects are carried out nonetheless.
+    Dead(Death, Effects),
 }
 
 impl Verdict {
     /// Whether it refuses the event's client: the first command says so.
     pub fn refuses(&self) -> bool {
-        let (Self::Done(Effects { commands, .. }) | Self::Dead(_, commands)) = self;
-        commands.first().is_some_and(Command::is_refusal)
+        self.effects().commands.first().is_some_and(Command::is_refusal)
+    }
+
+    /// Its effects.
+    pub fn effects(&self) -> &Effects {
+        let (Self::Done(effects) | Self::Dead(_, effects)) = self;
+        effects
+    }
+
+    /// Its effects, to be changed.
+    pub fn effects_mut(&mut self) -> &mut Effects {
+        let (Self::Done(effects) | Self::Dead(_, effects)) = self;
+        effects
     }
 }
 

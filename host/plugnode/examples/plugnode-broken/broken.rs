@@ -288,8 +288,8 @@ impl Commits for BrokenCommits {
         for Outcome { id, verdict, .. } in &mut outcomes {
             match verdict {
                 Verdict::Done(effects) if is_counted(effects) => self.break_effects(*id, effects),
-                Verdict::Dead(_, commands) if self.fault == Fault::LoseFailure && self.counter.hits_client() => {
-                    commands.clear();
+                Verdict::Dead(_, effects) if self.fault == Fault::LoseFailure && self.counter.hits_client() => {
+                    effects.commands.clear();
                 }
                 _ => {}
             }

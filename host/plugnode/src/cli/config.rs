@@ -79,6 +79,12 @@ pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
     {
         check_keys(&tokens).await.context("[io-node.token]")?;
     }
+    if config.has(Role::AppNode) {
+        for webhook in &config.webhooks {
+            let settings = webhook.settings();
+            settings.with_context(|| format!("webhook {:?}", webhook.name))?;
+        }
+    }
     Ok(())
 }
 
@@ -93,13 +99,19 @@ fn page(config: &Config, sources: &ValueSources) -> Result<String> {
     Ok(page.trim_start().to_owned())
 }
 
-/// Hides secrets: those in the Redis URL, and all `config` of apps, which may be keys of services.
+/// Hides secrets: those in the Redis URL and those of webhooks, and all `config` of apps, which may be keys of services.
 fn hide_secrets(table: &mut Table) {
     let url = table
         .get_mut("transport")
         .and_then(|transport| transport.get_mut("url"));
     if let Some(Value::String(url)) = url {
         *url = without_secrets(url);
+    }
+    let webhooks = table.get_mut("webhook").and_then(Value::as_array_mut);
+    for webhook in webhooks.into_iter().flatten() {
+        if let Some(Value::String(url)) = webhook.get_mut("url") {
+            *url = without_secrets(url);
+        }
     }
     let apps = table.get_mut("app").and_then(Value::as_array_mut);
     for app in apps.into_iter().flatten() {

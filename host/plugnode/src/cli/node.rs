@@ -16,7 +16,7 @@ use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_server::admin;
-use plugnode_server::config::{Config, Role};
+use plugnode_server::config::{Config, Role, Webhook};
 use plugnode_server::embed;
 use plugnode_server::http::{self, Check, Health, HttpSettings, Monitoring, Readiness, Tls, WebSockets};
 use plugnode_server::roles::app_node::{AppNode, AppNodeSettings, AppSource};
@@ -327,7 +327,13 @@ async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdo
             component: embed::read_component(app).await,
         });
     }
+    let webhook = |webhook: &Webhook| {
+        webhook
+            .settings()
+            .with_context(|| format!("webhook {:?}", webhook.name))
+    };
     let app_node = AppNodeSettings {
+        webhooks: config.webhooks.iter().map(webhook).collect::<Result<_>>()?,
         name,
         apps,
         native: Vec::new(),

@@ -174,6 +174,22 @@ counters! {
         /// Times that the subscription to emitters was lost.
         EMITTER_SUBSCRIPTIONS_LOST as emitter_subscriptions_lost,
     }
+    "webhooks_delivered", "Deliveries to webhooks that arrived" {
+        /// Deliveries to webhooks that arrived.
+        WEBHOOKS_DELIVERED as webhooks_delivered,
+    }
+    "webhook_attempts_failed", "Attempts to deliver to a webhook that failed" {
+        /// Attempts to deliver to a webhook that failed.
+        WEBHOOK_ATTEMPTS_FAILED as webhook_attempts_failed,
+    }
+    "webhooks_dropped", "Deliveries to webhooks that were dropped" {
+        /// Deliveries that were dropped after their last attempt.
+        WEBHOOKS_GIVEN_UP as webhooks_given_up ("given_up"),
+        /// Deliveries that were dropped because too many were pending.
+        WEBHOOKS_OVERFLOWED as webhooks_overflowed ("full"),
+        /// Deliveries for a webhook that this app-node does not have, or that it cannot read.
+        WEBHOOKS_UNKNOWN as webhooks_unknown ("unknown"),
+    }
     "places_lost", "Times that this process lost its lease and joined the cluster again" {
         /// Times that this process lost its lease and joined the cluster again.
         PLACES_LOST as places_lost,

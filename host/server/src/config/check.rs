@@ -1,6 +1,7 @@
 //! Validates a configuration beyond the types of its values, and reports all problems at once.
 
 mod io_node;
+mod webhook;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub(super) fn check(config: &Config, sources: &ValueSources) -> Result<(), Confi
     check.admin(config);
     check.app_node(config);
     check.apps(config);
+    check.webhooks(config);
     if check.problems.is_empty() {
         Ok(())
     } else {

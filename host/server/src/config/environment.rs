@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::value_sources::{KeyPath, ValueSources};
-use super::{App, Config, ConfigError, IoServerUrl, problem};
+use super::{App, Config, ConfigError, IoServerUrl, Webhook, problem};
 
 const PREFIX: &str = "PLUGNODE_";
 /// The variable of `roles`, the only key outside of a section.
@@ -140,7 +140,9 @@ fn known_names() -> Vec<String> {
     }
     let mut config = serde_json::to_value(Config::default()).unwrap_or_default();
     let app = serde_json::to_value(App::default()).unwrap_or_default();
+    let webhook = serde_json::to_value(Webhook::default()).unwrap_or_default();
     config["app"] = serde_json::json!({ "0": app });
+    config["webhook"] = serde_json::json!({ "0": webhook });
     let mut found = Vec::new();
     collect(&config, "PLUGNODE", &mut found);
     found
@@ -225,20 +227,21 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
             table.insert(key.clone(), value);
             Ok(())
         }
-        [app, index, rest @ ..] if app == "app" => {
+        [app, index, rest @ ..] if app == "app" || app == "webhook" => {
             let apps = table.entry(app).or_insert_with(|| Value::Array(Vec::new()));
             let Value::Array(apps) = apps else {
-                return Err("is not a list of apps".into());
+                return Err(format!("is not a list of [[{app}]]"));
             };
             let number = index.parse::<usize>().ok().filter(|number| *number < MAX_APPS);
             let Some(number) = number else {
+                let variable = app.to_uppercase();
                 return Err(format!(
-                    "`{index}` is not the number of an app; the first [[app]] is PLUGNODE_APP__0__…"
+                    "`{index}` is not a number; the first [[{app}]] is PLUGNODE_{variable}__0__…"
                 ));
             };
             if number > apps.len() {
                 return Err(format!(
-                    "there is no app {}; number apps from 0 without gaps",
+                    "there is no {app} {}; number them from 0 without gaps",
                     number - 1
                 ));
             }
@@ -246,8 +249,8 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
                 apps.push(Value::Table(Table::new()));
             }
             match &mut apps[number] {
-                Value::Table(app) if !rest.is_empty() => set(app, rest, value),
-                _ => Err("names no key of the app".into()),
+                Value::Table(inner) if !rest.is_empty() => set(inner, rest, value),
+                _ => Err(format!("names no key of the {app}")),
             }
         }
         [key, rest @ ..] => match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {

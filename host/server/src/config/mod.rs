@@ -22,6 +22,7 @@ mod secret;
 mod token;
 mod transport;
 mod value_sources;
+mod webhook;
 
 use std::path::Path;
 
@@ -42,6 +43,7 @@ pub use secret::Secret;
 pub use token::Token;
 pub use transport::Transport;
 pub use value_sources::ValueSources;
+pub use webhook::Webhook;
 
 pub use crate::roles::io_node::{Algorithm, Encoding, Field, JwksLocation};
 pub use plugnode_runtime::{Dispatch, Grants, Limits};
@@ -78,6 +80,9 @@ pub struct Config {
     /// An app: a namespace bound to a component. Repeat the section for each namespace; in the environment, `0` is the first.
     #[serde(rename = "app")]
     pub apps: Vec<App>,
+    /// Another program that app-nodes tell of events. Repeat the section for each; in the environment, `0` is the first.
+    #[serde(rename = "webhook")]
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Default for Config {
@@ -95,6 +100,7 @@ impl Default for Config {
             log: Log::default(),
             build: Build::default(),
             apps: Vec::new(),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -191,6 +197,13 @@ impl Config {
         }
         for (key, file) in self.io_node.token.files_mut() {
             sources.resolve(file, &["io-node", "token", key]);
+        }
+        for (i, webhook) in self.webhooks.iter_mut().enumerate() {
+            for (key, file) in [("ca", &mut webhook.ca), ("secret-file", &mut webhook.secret_file)] {
+                if let Some(file) = file {
+                    sources.resolve(file, &["webhook", &i.to_string(), key]);
+                }
+            }
         }
         for (i, app) in self.apps.iter_mut().enumerate() {
             if !app.component.as_os_str().is_empty() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use super::environment::OTHER_VARIABLES;
-use super::{App, Config};
+use super::{App, Config, Webhook};
 
 const RENEW: &str = "UPDATE=1 cargo test -p plugnode-server --lib config_reference";
 /// Columns of a comment in the example.
@@ -67,16 +67,21 @@ impl Section {
     /// The variable of one of its keys.
     fn variable(&self, key: &Key) -> String {
         let mut path = self.path.clone();
-        if path.first().is_some_and(|first| first == "app") {
+        if path.first().is_some_and(|first| first == "app" || first == "webhook") {
             path.insert(1, "0".into());
         }
         path.push(key.name.clone());
         format!("PLUGNODE_{}", path.join("__").to_uppercase().replace('-', "_"))
     }
 
+    /// Whether the example has none of this section.
+    fn is_off(&self) -> bool {
+        self.path == ["webhook"]
+    }
+
     fn head(&self) -> String {
         match self.path.join(".") {
-            path if path == "app" => "[[app]]".into(),
+            path if path == "app" || path == "webhook" => format!("[[{path}]]"),
             path => format!("[{path}]"),
         }
     }
@@ -92,6 +97,7 @@ impl Reference {
     fn new() -> Self {
         let config = Config {
             apps: vec![App::default()],
+            webhooks: vec![Webhook::default()],
             ..Config::default()
         };
         let Node::Table(defaults) = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap() else {
@@ -282,7 +288,8 @@ fn example(sections: &[Section]) -> String {
         if !section.path.is_empty() {
             file.push('\n');
             comment(&mut file, &section.doc);
-            let _ = writeln!(file, "{}", section.head());
+            let off = if section.is_off() { "#" } else { "" };
+            let _ = writeln!(file, "{off}{}", section.head());
         }
         for key in &section.keys {
             comment(&mut file, &key.doc);
@@ -300,7 +307,9 @@ impl Key {
     /// The key with its default; commented out with an example where unset is the default.
     fn line(&self, section: &Section) -> String {
         // Without a key to check tokens with, any key of this section is refused.
-        let is_off = section.path == ["io-node", "token"] || (self.example.is_some() && !self.is_required(section));
+        let is_off = section.path == ["io-node", "token"]
+            || section.is_off()
+            || (self.example.is_some() && !self.is_required(section));
         let value = self.example.as_ref().or(self.default.as_ref());
         let value = value.unwrap_or_else(|| panic!("{} has neither a default nor an example", self.name));
         format!("{}{} = {value}", if is_off { "#" } else { "" }, self.name)

@@ -42,7 +42,7 @@ const APP: &str = "[[app]]\ncomponent = \"chat.wasm\"\n";
 fn uncommented() -> String {
     let off = |line: &str| {
         line.strip_prefix('#')
-            .filter(|rest| rest.starts_with(char::is_alphabetic))
+            .filter(|rest| rest.starts_with(|begin: char| begin.is_alphabetic() || begin == '['))
             .map(String::from)
     };
     EXAMPLE
@@ -77,6 +77,8 @@ fn example_is_valid_and_has_the_defaults() {
         "token-ca.pem",
         "https.pem",
         "https.key",
+        "webhook-ca.pem",
+        "webhook.secret",
     ] {
         std::fs::write(folder.0.path().join(file), "").unwrap();
     }
@@ -100,6 +102,7 @@ fn example_has_every_key_and_no_other() {
     let json = |config: &Config| {
         let mut json = serde_json::to_value(config).unwrap();
         json["app"] = json["app"][0].take();
+        json["webhook"] = json["webhook"][0].take();
         let mut found = BTreeSet::new();
         keys(&json, String::new(), &mut found);
         found
@@ -380,7 +383,7 @@ fn error_in_environment_names_the_variable() {
             "x",
             "variable PLUGNODE_APP__2__COMPONENT: app.2.component: there is no app 1",
         ),
-        ("PLUGNODE_APP__X__COMPONENT", "x", "`x` is not the number of an app"),
+        ("PLUGNODE_APP__X__COMPONENT", "x", "`x` is not a number"),
         (
             "PLUGNODE_APP__0__COMPONENT",
             "gone.wasm",

@@ -97,6 +97,7 @@ impl AppNodeBuilder {
         let app_node = AppNodeSettings {
             native: native.collect(),
             apps,
+            webhooks: Vec::new(),
             retries: settings::retries(&self.settings),
             partitions: self.partitions,
             kept_releases: self.settings.kept_releases,

@@ -17,7 +17,7 @@ use crate::dead_letters::app_key;
 use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, LetterContent, StoredLetter, encode};
-use plugnode_message::{AttributePatch, Effects, Event, EventKind, now_ms};
+use plugnode_message::{AttributePatch, Event, EventKind, now_ms};
 use plugnode_transport::{Commits, Lost, Outcome, Rank, Result, TransportError, Verdict};
 
 /// First pause of an outcome that waits for locked keys; each further one is twice as long.
@@ -144,17 +144,13 @@ impl RedisCommits {
         };
         let (effects, letter, app) = match verdict {
             Verdict::Done(effects) => (effects, Bytes::new(), Bytes::new()),
-            Verdict::Dead(death, commands) => {
+            Verdict::Dead(death, effects) => {
                 let app = app_key(death.app.as_ref());
                 let letter = StoredLetter {
                     id,
                     death,
                     died_at_ms: now_ms(),
                     content: LetterContent::Event(event.clone()),
-                };
-                let effects = Effects {
-                    commands,
-                    ..Effects::default()
                 };
                 (effects, encode(&letter), app)
             }
@@ -194,9 +190,7 @@ fn patch_field(patch: &AttributePatch) -> Bytes {
 
 /// Takes the key-value reads and writes of an outcome; none if it writes nothing.
 fn transaction_of(event: &Event, outcome: &mut Outcome) -> Option<Transaction> {
-    let Verdict::Done(effects) = &mut outcome.verdict else {
-        return None;
-    };
+    let effects = outcome.verdict.effects_mut();
     let (reads, changes) = (std::mem::take(&mut effects.reads), std::mem::take(&mut effects.writes));
     if changes.is_empty() {
         return None;

@@ -2,6 +2,7 @@
 
 use super::fixture::*;
 use crate::*;
+use plugnode_message::Effects;
 
 pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) {
     let io = join_io(&transport, "io").await;
@@ -13,7 +14,7 @@ pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) 
     )
     .await;
     let deliveries = read(&mut lease, 3).await;
-    let dead = |delivery: &Delivery| outcome(delivery.id, Verdict::Dead(death("broken"), Vec::new()));
+    let dead = |delivery: &Delivery| outcome(delivery.id, Verdict::Dead(death("broken"), Effects::default()));
     let outcomes = deliveries[1..].iter().map(dead);
     lease.commits.commit(outcomes.collect()).await.unwrap();
 
@@ -81,7 +82,7 @@ pub async fn dead_letters_are_bounded_per_app_and_client(transport: Transport) {
             ..death("broken")
         };
         let id = read(&mut lease, 1).await[0].id;
-        let verdict = Verdict::Dead(death, Vec::new());
+        let verdict = Verdict::Dead(death, Effects::default());
         lease.commits.commit(vec![outcome(id, verdict)]).await.unwrap();
     };
     let kept = async |app: &str| -> Vec<u64> {

@@ -243,7 +243,13 @@ pub async fn refused_client_is_removed(transport: Transport) {
         Verdict::Done(refused(&stays)),
         Verdict::Done(refused(&leaves)),
         Verdict::Done(refused(&late)),
-        Verdict::Dead(death("broken"), vec![refusal(&dead)]),
+        Verdict::Dead(
+            death("broken"),
+            Effects {
+                commands: vec![refusal(&dead)],
+                ..Effects::default()
+            },
+        ),
         Verdict::Done(Effects::default()),
     ];
     let outcomes = deliveries.iter().zip(verdicts);

@@ -28,7 +28,7 @@ pub async fn writes_are_visible_after_commit_never_from_dead_letters(transport: 
         .commit(vec![wrote(deliveries[1].id, Vec::new(), writes)])
         .await
         .unwrap();
-    let dead = Verdict::Dead(death("broken"), Vec::new());
+    let dead = Verdict::Dead(death("broken"), Effects::default());
     lease
         .commits
         .commit(vec![outcome(deliveries[2].id, dead)])

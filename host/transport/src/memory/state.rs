@@ -15,8 +15,8 @@ use crate::{
     DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
 };
 use plugnode_message::{
-    AttributePatch, Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId,
-    Partition, SessionId, Text, now_ms,
+    AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Namespace, NodeId, Partition,
+    SessionId, Text, now_ms,
 };
 use plugnode_release::NodeReport;
 
@@ -221,8 +221,8 @@ impl State {
             keep_turn,
             forget,
         } = outcome;
-        if let Verdict::Done(effects) = &verdict
-            && !effects.writes.is_empty()
+        let effects = verdict.effects();
+        if !effects.writes.is_empty()
             && let Some(event) = self.partitions[usize::from(id.partition.0)].event(id.sequence)
         {
             let rank = Rank::of(id, event);
@@ -236,17 +236,14 @@ impl State {
         let is_refused = verdict.refuses();
         let effects = match verdict {
             Verdict::Done(effects) => effects,
-            Verdict::Dead(death, commands) => {
+            Verdict::Dead(death, effects) => {
                 self.dead.add(DeadLetter {
                     id,
                     content: DeadContent::Event(event.clone()),
                     death,
                     died_at_ms: now_ms(),
                 });
-                Effects {
-                    commands,
-                    ..Effects::default()
-                }
+                effects
             }
         };
         self.buckets.apply(effects.writes);

@@ -40,6 +40,10 @@ pub(super) struct InFlightEvent {
     read_too_much: bool,
     /// Patches of its client's attributes that the next owner does not need once this event is committed.
     pub(super) unneeded_patches: Vec<AttributePatch>,
+    /// Whether its outcome has deliveries to webhooks,
+    pub(super) has_webhooks: bool,
+    /// and whether it must have none, because they cannot be stored.
+    pub(super) omits_webhooks: bool,
     _guard: Option<InFlightGuard>,
 }
 
@@ -57,6 +61,8 @@ impl InFlightEvent {
             unavailable: None,
             read_too_much: false,
             unneeded_patches: Vec::new(),
+            has_webhooks: false,
+            omits_webhooks: false,
             _guard: app.map(App::count_in_flight),
         }
     }

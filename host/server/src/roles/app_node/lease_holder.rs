@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::apps::Apps;
 use super::partition;
 use super::settings::Retries;
+use super::webhooks::Webhooks;
 use plugnode_message::{NodeId, Partition};
 use plugnode_process::Backoff;
 use plugnode_process::metrics;
@@ -36,6 +37,7 @@ pub(super) struct LeaseHolder {
     pub(super) transport: Transport,
     pub(super) apps: Arc<Apps>,
     pub(super) retries: Retries,
+    pub(super) webhooks: Arc<Webhooks>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -121,13 +123,13 @@ impl LeaseHolder {
         earlier: Option<JoinHandle<()>>,
         stopping: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (apps, retries) = (self.apps.clone(), self.retries);
+        let (apps, retries, webhooks) = (self.apps.clone(), self.retries, self.webhooks.clone());
         async move {
             if let Some(earlier) = earlier {
                 // An error means that it panicked, and then none of its events is running.
                 let _ = earlier.await;
             }
-            partition::run(lease, apps, retries, stopping).await;
+            partition::run(lease, apps, webhooks, retries, stopping).await;
         }
     }
 

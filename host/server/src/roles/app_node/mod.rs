@@ -8,6 +8,8 @@
 //! - [`Apps`] finds the `app` of the event's namespace. The app gives the event to the release in use (`loaded_release`), or to
 //!   the `candidate` on trial.
 //!
+//! - `webhooks` tells other programs of events, and of what became of them.
+//!
 //! Beside this way, `board_watcher` reads the board of releases, a `follower` for each app loads and replaces releases as the
 //! board says, and [`Rollouts`] reports to the cluster and advances rollouts. `app_start` starts the apps with the node.
 //!
@@ -34,6 +36,7 @@ mod scheduler;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -44,6 +47,8 @@ use self::apps::Apps;
 use self::lease_holder::LeaseHolder;
 use self::rollouts::Rollouts;
 pub use self::settings::{AppNodeSettings, AppSource, NativeApp, Retries};
+use self::webhooks::Webhooks;
+pub use self::webhooks::{InvalidSecret, SigningSecret, WebhookEvent, WebhookSettings};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_transport::Transport;
@@ -64,6 +69,7 @@ impl AppNode {
         transport: Transport,
         shutdown: &Shutdown,
     ) -> Result<Self> {
+        let webhooks = Arc::new(Webhooks::new(settings.webhooks)?);
         let mut apps = Apps::new(transport.nodes.standing());
         for source in settings.apps {
             let namespace = source.settings.namespace.clone();
@@ -109,6 +115,7 @@ impl AppNode {
             transport,
             apps,
             retries: settings.retries,
+            webhooks,
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(lease_holder.run(leases));

@@ -20,6 +20,7 @@ use super::apps::Apps;
 use super::patches::Patches;
 use super::scheduler::Scheduler;
 use super::settings::Retries;
+use super::webhooks::Webhooks;
 use plugnode_runtime::JobOutcome;
 use plugnode_transport::{Commits, Lease, Log, Lost, Result, TransportError};
 
@@ -29,7 +30,13 @@ const BATCH: usize = 256;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Works on a partition until its lease ends or `stopping` is cancelled. When it returns, none of its events is being handled.
-pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stopping: CancellationToken) {
+pub(super) async fn run(
+    lease: Lease,
+    apps: Arc<Apps>,
+    webhooks: Arc<Webhooks>,
+    retries: Retries,
+    stopping: CancellationToken,
+) {
     let Lease {
         partition,
         mut log,
@@ -38,7 +45,7 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
     } = lease;
     debug!(%partition, "partition leased");
     let jobs = TaskTracker::new();
-    let (scheduler, outcomes) = Scheduler::new(apps, retries, Patches::new(patches), jobs.clone());
+    let (scheduler, outcomes) = Scheduler::new(apps, webhooks, retries, Patches::new(patches), jobs.clone());
     let ended = work_on(&mut *log, &*commits, scheduler, outcomes, &stopping).await;
     // Jobs of a lost partition run on in the pool, and their outcomes are dropped. They are awaited, because the next lease may be
     // this node's again and begins with the same events.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -22,8 +23,9 @@ use super::patches::Patches;
 use super::refused_clients::RefusedClients;
 use super::retry_schedule::{RetrySchedule, conflict_delay};
 use super::settings::Retries;
+use super::webhooks::Webhooks;
 use plugnode_message::id_map::ById;
-use plugnode_message::{Effects, EventKind};
+use plugnode_message::{Command, Effects, EventId, EventKind, WebhookDelivery};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
@@ -37,6 +39,9 @@ const OVERDUE_DELAY: Duration = Duration::from_millis(50);
 /// The events of a partition from delivery to commit.
 pub(super) struct Scheduler {
     apps: Arc<Apps>,
+    webhooks: Arc<Webhooks>,
+    /// Cancelled when deliveries to webhooks are left to the next owner.
+    stopping: CancellationToken,
     retries: Retries,
     /// Where the pool sends the outcomes of jobs.
     done: mpsc::Sender<JobOutcome>,
@@ -61,6 +66,7 @@ impl Scheduler {
     /// A scheduler without events, and the receiver of its jobs' outcomes, for `process_outcomes`.
     pub(super) fn new(
         apps: Arc<Apps>,
+        webhooks: Arc<Webhooks>,
         retries: Retries,
         patches: Patches,
         jobs: TaskTracker,
@@ -68,6 +74,8 @@ impl Scheduler {
         let (done, outcomes) = mpsc::channel(MAX_STARTED);
         let scheduler = Self {
             apps,
+            webhooks,
+            stopping: CancellationToken::new(),
             retries,
             done,
             running: ById::default(),
@@ -133,13 +141,19 @@ impl Scheduler {
         while self.started_count() < MAX_STARTED
             && let Some(event) = self.ready.pop_front()
         {
-            let (sequence, attempts) = (event.sequence(), event.attempts);
+            let sequence = event.sequence();
+            let is_crashing = self.is_crashing(&event);
             self.running.insert(sequence, event);
-            match attempts >= self.retries.attempts {
+            match is_crashing {
                 true => self.give_up_crashing(sequence),
                 false => self.attempt(sequence),
             }
         }
+    }
+
+    /// Whether every process that began an event has died. Sending a delivery kills no process.
+    fn is_crashing(&self, event: &InFlightEvent) -> bool {
+        event.delivery.attempts >= self.retries.attempts && !WebhookDelivery::is(&event.delivery.event.kind)
     }
 
     /// Makes an event a dead letter because every process that began it has died.
@@ -159,7 +173,7 @@ impl Scheduler {
             release: None,
             app: app.map(|app| app.settings.namespace.clone()),
         };
-        self.complete(sequence, Verdict::Dead(death, commands));
+        self.complete(sequence, Verdict::Dead(death, only(commands)));
     }
 
     /// Gives an event to its app. Without an app it becomes a dead letter.
@@ -190,6 +204,9 @@ impl Scheduler {
             done: self.done.clone(),
             token: self.jobs.token(),
         };
+        if WebhookDelivery::is(&job.event.kind) {
+            return self.webhooks.deliver(job, &self.stopping);
+        }
         if let Some(app) = self.apps.get(&job.event.namespace) {
             return app.submit(job, running.trial.is_some());
         }
@@ -200,7 +217,7 @@ impl Scheduler {
             app: None,
         };
         let commands = failure_notice(None, id, &job.event);
-        self.complete(sequence, Verdict::Dead(death, commands));
+        self.complete(sequence, Verdict::Dead(death, only(commands)));
     }
 
     /// Takes the outcomes of jobs: completes each event or schedules its next attempt. Without `goes_on` there are no further
@@ -215,11 +232,14 @@ impl Scheduler {
     }
 
     fn process_outcome(&mut self, outcome: JobOutcome) {
-        metrics::HANDLING_TIME.observe(outcome.took);
         let id = outcome.id;
         let Some(running) = self.running.get_mut(&id.sequence) else {
             return;
         };
+        if WebhookDelivery::is(&running.delivery.event.kind) {
+            return self.complete(id.sequence, Verdict::Done(outcome.result.unwrap_or_default()));
+        }
+        metrics::HANDLING_TIME.observe(outcome.took);
         // It had an app at the first attempt, and apps are not removed.
         let Some(app) = self.apps.get(&running.delivery.event.namespace) else {
             return;
@@ -284,7 +304,7 @@ impl Scheduler {
                 app: app.map(|app| app.settings.namespace.clone()),
             };
             let commands = failure_notice(app.map(|app| &app.settings), id, &running.delivery.event);
-            return self.complete(sequence, Verdict::Dead(death, commands));
+            return self.complete(sequence, Verdict::Dead(death, only(commands)));
         }
         let delay = self.retries.delay.saturating_mul(1 << (attempts - 1).min(16));
         self.retry_schedule.insert(delay, sequence);
@@ -294,6 +314,23 @@ impl Scheduler {
     /// count.
     fn commit_conflicted(&mut self, mut event: InFlightEvent, lost: Lost) {
         let Lost { id, conflict, has_turn } = lost;
+        if let Conflict::Impossible(reason) = &conflict {
+            if WebhookDelivery::is(&event.delivery.event.kind) {
+                self.log_dropped_webhooks(id, &event, reason);
+                return self.skip(event);
+            }
+            // Without them the next attempt shows whether they were the cause.
+            event.omits_webhooks = event.has_webhooks;
+            if event.has_webhooks {
+                self.log_dropped_webhooks(id, &event, reason);
+                return self.repeat_without_webhooks(event);
+            }
+        }
+        if self.is_crashing(&event) {
+            // Only the deliveries to webhooks of its dead letter can conflict.
+            self.running.insert(id.sequence, event);
+            return self.give_up_crashing(id.sequence);
+        }
         event.reset_after_conflict();
         let delay = conflict_delay(event.conflicts, has_turn);
         if conflict == Conflict::Changed {
@@ -313,6 +350,25 @@ impl Scheduler {
         }
     }
 
+    fn repeat_without_webhooks(&mut self, mut event: InFlightEvent) {
+        let sequence = event.sequence();
+        event.reset_after_conflict();
+        let is_crashing = self.is_crashing(&event);
+        event.attempts -= u32::from(!is_crashing);
+        self.running.insert(sequence, event);
+        match is_crashing {
+            true => self.give_up_crashing(sequence),
+            false => self.attempt(sequence),
+        }
+    }
+
+    fn log_dropped_webhooks(&self, id: EventId, event: &InFlightEvent, reason: &str) {
+        metrics::WEBHOOKS_OVERFLOWED.increment();
+        if log_limiter::allows(&event.delivery.event.namespace, "webhooks dropped") {
+            warn!(messaging.message.id = %id, %reason, "deliveries to webhooks dropped: too many are pending");
+        }
+    }
+
     /// When the next retry is due.
     pub(super) fn next_retry(&self) -> Option<Instant> {
         self.retry_schedule.next_due()
@@ -326,10 +382,13 @@ impl Scheduler {
     }
 
     /// Moves an event to the completions, and starts its client's next one if that need not wait for the commit.
-    fn complete(&mut self, sequence: u64, verdict: Verdict) {
+    fn complete(&mut self, sequence: u64, mut verdict: Verdict) {
         let Some(mut event) = self.running.remove(&sequence) else {
             return;
         };
+        let Delivery { id, event: of, .. } = &event.delivery;
+        let app = self.apps.get(&of.namespace).map(|app| &app.settings.namespace);
+        event.has_webhooks = !event.omits_webhooks && self.webhooks.add(*id, of, app, &mut verdict);
         let client = event.client_key();
         if let Verdict::Done(effects) = &verdict {
             self.patches.add_effects(event.delivery.id, effects);
@@ -397,11 +456,19 @@ impl Scheduler {
 
     /// Drops the events that have not started or wait for a retry. They are not committed, so the next owner gets them.
     pub(super) fn stop(&mut self) {
+        self.stopping.cancel();
         for sequence in self.retry_schedule.drain() {
             self.running.remove(&sequence);
         }
         self.waiting.clear();
         self.waiting_count = 0;
         self.ready.clear();
+    }
+}
+
+fn only(commands: Vec<Command>) -> Effects {
+    Effects {
+        commands,
+        ..Effects::default()
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::webhooks::WebhookSettings;
 use plugnode_message::NodeId;
 use plugnode_runtime::{AppSettings, Native};
 
@@ -17,6 +18,8 @@ pub struct AppNodeSettings {
     pub native: Vec<NativeApp>,
     /// How failed events are retried.
     pub retries: Retries,
+    /// The programs that are told of events.
+    pub webhooks: Vec<WebhookSettings>,
     /// Number of partitions of the transport.
     pub partitions: u16,
     /// Number of releases of an app that the board keeps.

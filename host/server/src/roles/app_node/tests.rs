@@ -181,6 +181,7 @@ async fn start_with(
             component: Ok(component.into()),
         }],
         native: Vec::new(),
+        webhooks: Vec::new(),
         partitions: 4,
         kept_releases: 10,
         // Each failed attempt that counts makes a dead letter.

@@ -1,0 +1,185 @@
+//! Webhooks: another program is told of events, signed and at least once each.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use plugnode_tests::{
+    Client, Cluster, KEY_VALUE, Node, RedisServer, WebhookAnswer, WebhookReceiver, WebhookRequest, app, component,
+    within,
+};
+use serde_json::json;
+use sha2::Sha256;
+
+const KEY: &[u8] = b"a key of more than 24 bytes";
+
+/// `[[webhook]]` with these further lines.
+fn webhook(name: &str, receiver: &WebhookReceiver, lines: &str) -> String {
+    let (url, secret) = (receiver.url(), STANDARD.encode(KEY));
+    format!("[[webhook]]\nname = {name:?}\nurl = {url:?}\nsecret = \"whsec_{secret}\"\n{lines}\n")
+}
+
+/// A process with all roles and the app `faulty`.
+async fn alone(webhooks: &str) -> Node {
+    let app = app("/", &component("faulty"), KEY_VALUE);
+    Node::run(&format!("[admin]\nlisten = \"127.0.0.1:0\"\n{app}\n{webhooks}")).await
+}
+
+/// The id and type of a request, whose signature must be right.
+fn checked(request: &WebhookRequest) -> (String, String) {
+    let (id, timestamp) = (request.header("webhook-id"), request.header("webhook-timestamp"));
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY).expect("any key");
+    mac.update(format!("{id}.{timestamp}.").as_bytes());
+    mac.update(&request.body);
+    let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+    assert_eq!(request.header("webhook-signature"), signature);
+    assert_eq!(request.header("content-type"), "application/json");
+    let kind = request.json()["type"].as_str().expect("it has a type").to_owned();
+    (id.to_owned(), kind)
+}
+
+/// A counter of `/metrics`; 0 if it is missing.
+async fn counter(node: &Node, name: &str) -> u64 {
+    let metrics = node.get_at(node.admin_port().await, "/metrics").await;
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("plugnode_{name} ")));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn tells_of_connection_dead_letter_and_disconnect() {
+    let mut receiver = WebhookReceiver::start().await;
+    let node = alone(&webhook("crm", &receiver, "")).await;
+    let mut client = Client::connect(&node).await;
+    let request = receiver.next().await;
+    let (id, kind) = checked(&request);
+    let body = request.json();
+    assert_eq!(kind, "connection");
+    assert_eq!(body["data"]["client"]["id"], client.id());
+    assert_eq!(body["data"]["namespace"], "/");
+    assert_eq!(body["data"]["connection"]["transport"], "websocket");
+    let event = body["data"]["event"].as_str().expect("it has an id");
+    assert!(id.starts_with(event) && id.ends_with("-connection"), "{id}: {body}");
+
+    client.emit("fail-reject", &[]).await;
+    let request = receiver.next().await;
+    assert_eq!(checked(&request).1, "dead-letter");
+    let letter = &request.json()["data"]["deadLetter"];
+    assert_eq!(
+        (&letter["kind"], &letter["name"]),
+        (&json!("message"), &json!("fail-reject"))
+    );
+    assert!(
+        letter["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("asked to reject")),
+        "{letter}"
+    );
+
+    drop(client);
+    let request = receiver.next().await;
+    assert_eq!(checked(&request).1, "disconnect");
+    assert_eq!(request.json()["data"]["disconnect"]["reason"], "transport-close");
+    assert_eq!(receiver.connections(), 1, "the connection is used again");
+    let arrived = async {
+        while counter(&node, "webhooks_delivered_total").await < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("three deliveries are counted", arrived).await;
+    assert!(!node.log().contains(&STANDARD.encode(KEY)), "{}", node.log());
+}
+
+#[tokio::test]
+async fn events_and_namespaces_are_selected() {
+    let (mut leaving, mut elsewhere) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
+    let webhooks = [
+        webhook("leaving", &leaving, "events = [\"disconnect\"]"),
+        webhook("elsewhere", &elsewhere, "namespaces = [\"/{room}\"]"),
+    ];
+    let rooms = app("/{room}", &component("faulty"), KEY_VALUE);
+    let node = alone(&(rooms + &webhooks.concat())).await;
+    drop(Client::connect(&node).await);
+    assert_eq!(checked(&leaving.next().await).1, "disconnect");
+    let _client = Client::connect_to(&node, "/kitchen", json!({}))
+        .await
+        .expect("it is admitted");
+    assert_eq!(elsewhere.next().await.json()["data"]["namespace"], "/kitchen");
+}
+
+#[tokio::test]
+async fn failed_delivery_is_repeated_with_its_id() {
+    let mut receiver = WebhookReceiver::start().await;
+    receiver.answer(WebhookAnswer::Status(500));
+    let node = alone(&webhook("crm", &receiver, "events = [\"connection\"]")).await;
+    let _client = Client::connect(&node).await;
+    let (id, _) = checked(&receiver.next().await);
+    receiver.answer(WebhookAnswer::Status(302));
+    assert_eq!(checked(&receiver.next().await).0, id);
+    receiver.answer(WebhookAnswer::Status(200));
+    assert_eq!(checked(&receiver.next().await).0, id);
+    assert!(node.log().contains("webhook not delivered"), "{}", node.log());
+    assert_eq!(counter(&node, "webhook_attempts_failed_total").await, 2);
+}
+
+#[tokio::test]
+async fn delivery_is_dropped_after_its_attempts() {
+    let mut receiver = WebhookReceiver::start().await;
+    receiver.answer(WebhookAnswer::Status(500));
+    let node = alone(&webhook("crm", &receiver, "events = [\"connection\"]\nattempts = 2")).await;
+    let _client = Client::connect(&node).await;
+    let (id, _) = checked(&receiver.next().await);
+    assert_eq!(checked(&receiver.next().await).0, id);
+    let given_up = "webhooks_dropped_total{reason=\"given_up\"}";
+    let dropped = async {
+        while counter(&node, given_up).await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the delivery is dropped", dropped).await;
+}
+
+#[tokio::test]
+async fn delivery_survives_kill_of_app_node() {
+    let redis = RedisServer::start().await;
+    let mut receiver = WebhookReceiver::start().await;
+    let webhook = webhook("crm", &receiver, "events = [\"connection\"]\ntimeout-ms = 60000");
+    let cluster = Cluster::new(redis.url())
+        .app("/", &component("faulty"), KEY_VALUE)
+        .settings(&webhook);
+    let (io, mut first) = tokio::join!(cluster.start_io(), cluster.start_app());
+    // One is killed while it waits for an answer, and one while the delivery waits for its next attempt.
+    receiver.answer(WebhookAnswer::Never);
+    let _client = Client::connect(&io).await;
+    let (id, _) = checked(&receiver.next().await);
+    first.kill9().await;
+    receiver.answer(WebhookAnswer::Status(503));
+    let mut second = cluster.start_app().await;
+    assert_eq!(checked(&receiver.next_of(&id).await).0, id);
+    second.logged("webhook not delivered").await;
+    second.kill9().await;
+    receiver.answer(WebhookAnswer::Status(204));
+    let _third = cluster.start_app().await;
+    assert_eq!(checked(&receiver.next_of(&id).await).0, id);
+}
+
+#[tokio::test]
+async fn slow_receiver_delays_neither_others_nor_the_app() {
+    let (slow, mut fast) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
+    slow.answer(WebhookAnswer::Never);
+    let lines = "events = [\"connection\"]";
+    let webhooks = webhook("slow", &slow, &format!("{lines}\nconcurrency = 1")) + &webhook("fast", &fast, lines);
+    let node = alone(&webhooks).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::connect(&node).await);
+    }
+    let mut ids = HashSet::new();
+    while ids.len() < clients.len() {
+        ids.insert(checked(&fast.next().await).0);
+    }
+    assert!(clients[0].ask("slow", &[json!(1)]).await.is_empty());
+}
