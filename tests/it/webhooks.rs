@@ -183,3 +183,26 @@ async fn slow_receiver_delays_neither_others_nor_the_app() {
     }
     assert!(clients[0].ask("slow", &[json!(1)]).await.is_empty());
 }
+
+#[tokio::test]
+async fn events_are_handled_while_no_delivery_can_be_stored() {
+    let mut receiver = WebhookReceiver::start().await;
+    receiver.answer(WebhookAnswer::Status(500));
+    let limit = "[transport]\ntimers = 1\nclient-timers = 1\n";
+    let node = alone(&(limit.to_owned() + &webhook("crm", &receiver, "events = [\"connection\"]"))).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Client::connect(&node).await);
+    }
+    for client in &mut clients {
+        assert!(client.ask("slow", &[json!(1)]).await.is_empty());
+    }
+    receiver.next().await;
+    let full = async {
+        while counter(&node, "webhooks_dropped_total{reason=\"full\"}").await == 0 {
+            clients.push(Client::connect(&node).await);
+        }
+    };
+    within("a delivery is dropped", full).await;
+    assert!(!node.log().contains("dead=true"), "{}", node.log());
+}

@@ -109,12 +109,14 @@ fn example_has_every_key_and_no_other() {
     };
     let known = json(&Config {
         apps: vec![App::default()],
+        webhooks: vec![Webhook::default()],
         ..Config::default()
     });
 
     let example: toml::Table = uncommented().parse().unwrap();
     let mut example = serde_json::to_value(example).unwrap();
     example["app"] = example["app"][0].take();
+    example["webhook"] = example["webhook"][0].take();
     let mut documented = BTreeSet::new();
     keys(&example, String::new(), &mut documented);
 

@@ -32,7 +32,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// The longest pause of a delivery that was put off without an attempt.
-const LONGEST_PUT_OFF: Duration = Duration::from_secs(60);
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(300);
 /// What stands for the release in the outcome of a delivery.
 const RELEASE: &str = "webhook";
 
