@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::*;
 use plugnode_message::{
-    AckId, AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Handshake, KeyValue,
+    AckId, AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Fired, Handshake, KeyValue,
     KeyValueError, NodeId, Partition, Payload, Text,
 };
 use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, Limits};
@@ -583,6 +583,77 @@ async fn patches_are_forgotten_with_the_disconnect_only() {
         let forgotten: Vec<u64> = outcome.forget.iter().map(|patch| patch.number).collect();
         let expected: &[u64] = if outcome.id.sequence == 7 { &[3, 4] } else { &[] };
         assert_eq!(forgotten, expected, "{sequence}");
+    }
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn waiting_events_of_periodic_timer_are_merged() {
+    let shutdown = Shutdown::new();
+    let (leases, _store) = start_scripted(StoreMode::Normal, &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(0));
+    let timer = |key: &str, is_periodic| {
+        let fired = Fired {
+            key: key.into(),
+            due_ms: 1,
+            missed: 0,
+            is_periodic,
+        };
+        let (kind, data) = ("tests.tick/1".into(), Bytes::new());
+        event("a", EventKind::Timer { fired, kind, data })
+    };
+    // The first event writes, so the others wait until it is committed.
+    let events = vec![
+        (1, message("a", "count", 1)),
+        (2, timer("tick", true)),
+        (3, timer("tick", true)),
+        (4, message("a", "who", 4)),
+        (5, timer("tick", false)),
+        (6, timer("tock", true)),
+        (7, timer("tick", true)),
+    ];
+    leases.send(lease(false, events, &committed, &permits)).unwrap();
+    permits.add_permits(20);
+    let mut order = Vec::new();
+    for _ in 1..=7 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
+        order.push(outcome.id.sequence);
+    }
+    assert_eq!(order, [1, 3, 7, 2, 4, 5, 6]);
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn events_of_one_timer_of_the_app_are_handled_in_order() {
+    let shutdown = Shutdown::new();
+    let (leases, _store) = start_scripted(StoreMode::Normal, &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(20));
+    let timer = |number| {
+        let fired = Fired {
+            key: "tick".into(),
+            due_ms: number,
+            missed: 0,
+            is_periodic: false,
+        };
+        let (kind, data) = ("tests.tick/1".into(), Bytes::new());
+        let kind = EventKind::Timer { fired, kind, data };
+        let client = None;
+        (
+            number,
+            Event {
+                client,
+                ..event("a", kind)
+            },
+        )
+    };
+    let events = (1..=200).map(timer).collect();
+    leases.send(lease(false, events, &committed, &permits)).unwrap();
+    permits.add_permits(200);
+    for sequence in 1..=200 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
+        assert_eq!(outcome.id.sequence, sequence);
     }
     end(shutdown).await;
 }
