@@ -3,13 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use plugnode_tests::{
     Client, Heard, Node, app, component, free_port, node_script, repository, run_command, run_to_end, temp_folder,
     verb, within,
 };
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Barrier;
 
 const ADMISSION: &str = "admission = true";
 
@@ -46,6 +51,51 @@ async fn whiteboard_example_runs() {
     let (component, _folder) = built("examples/js/whiteboard/server.js").await;
     let node = Node::app(&component, "").await;
     node_script("whiteboard.mjs", &[&node.url()]).await;
+}
+
+/// An HTTP server that answers nothing until this many requests are open at once.
+async fn answers_together(requests: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it has an address").port();
+    let together = Arc::new(Barrier::new(requests));
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.expect("it listens");
+            let together = together.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                connection.read(&mut request).await.expect("a request comes");
+                together.wait().await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                connection.write_all(answer).await.expect("the client reads");
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn pool_grows_while_instances_wait_for_answers() {
+    const CLIENTS: usize = 24;
+    let (component, _folder) = built("tests/js/handlers/fetch.js").await;
+    let port = answers_together(CLIENTS).await;
+    let settings = format!(
+        "instances = 2\nmax-instances = {CLIENTS}\ngrants = {{ http = [\"127.0.0.1:{port}\"] }}\nlimits = {{ time-ms = 20_000 }}"
+    );
+    let node = Node::app(&component, &settings).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(Client::connect(&node).await);
+    }
+    let url = [json!(format!("http://127.0.0.1:{port}/"))];
+    let asking = clients.iter_mut().map(|client| client.ask("fetch", &url));
+    for told in join_all(asking).await {
+        assert_eq!(
+            (&told[0]["status"], &told[0]["text"]),
+            (&json!(200), &json!("ok")),
+            "{told:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -136,6 +136,7 @@ async fn start(engine: &Engine, component: &Component, instances: usize, shutdow
         namespace: "/".into(),
         node: "bench".into(),
         instances,
+        max_instances: instances,
         dispatch: Dispatch::RoundRobin,
         admission: false,
         failure_acks: true,

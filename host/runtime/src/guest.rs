@@ -174,6 +174,7 @@ impl WasmGuest {
             if Instant::now() >= call.deadline {
                 return Err(wasmtime::Error::msg(format!("time limit of {:?} reached", call.limit)));
             }
+            store.data().yields.set();
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store.set_epoch_deadline(1);

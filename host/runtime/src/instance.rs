@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -26,12 +27,31 @@ use plugnode_message::{Effects, EventKind};
 /// Time limit to start an instance. Interpreters do a lot before their first event.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The result of handling an event, and the instance unless it trapped.
+pub(super) type Handled = (Result<Effects, Failure>, Option<Instance>);
+
+/// Set when a handler yields its thread: it goes on at once, without waiting for anything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct YieldFlag(Arc<AtomicBool>);
+
+impl YieldFlag {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was set. It is no longer.
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// An instance of a handler.
 pub(super) struct Instance {
     guest: Guest,
     output: Output,
     app: Arc<App>,
     number: u32,
+    yields: YieldFlag,
 }
 
 impl Instance {
@@ -48,7 +68,7 @@ impl Instance {
         let permit = limit.acquire()?;
         let mut state = InstanceState::new(app.clone(), number);
         let deadline = state.begin_without_event(START_TIMEOUT);
-        let output = state.output.clone();
+        let (output, yields) = (state.output.clone(), state.yields.clone());
         let starting = Guest::start(component.code(), state, permit);
         let started = tokio::time::timeout_at((deadline + GRACE).into(), starting).await;
         output.end();
@@ -59,6 +79,7 @@ impl Instance {
                     output,
                     app: app.clone(),
                     number,
+                    yields,
                 });
             }
             Ok(Err(cause)) => cause,
@@ -68,6 +89,11 @@ impl Instance {
             true => LoadError::StartNative { cause },
             false => LoadError::Start { cause },
         })
+    }
+
+    /// Set when its handler yields.
+    pub(super) fn yield_flag(&self) -> YieldFlag {
+        self.yields.clone()
     }
 
     /// Calls its stop function: no more events will come.
@@ -144,12 +170,7 @@ impl Instance {
 
     /// Handles an event, whose time limit counts from `began`. With `introduce`, first gives the instance a `no-client` event of
     /// the event's client. Returns the instance unless it trapped; a trapped instance must not be called again.
-    pub(super) async fn handle(
-        self,
-        job: &Job,
-        introduce: bool,
-        began: Instant,
-    ) -> (Result<Effects, Failure>, Option<Self>) {
+    pub(super) async fn handle(self, job: &Job, introduce: bool, began: Instant) -> Handled {
         let (app, number) = (self.app.clone(), self.number);
         let span = tracing::debug_span!(
             "handle",

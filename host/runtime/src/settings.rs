@@ -102,6 +102,9 @@ pub struct AppSettings {
     pub node: NodeId,
     /// Number of instances, 1 to 64.
     pub instances: usize,
+    /// Maximum number of instances, extra ones included that are made while all others wait in host calls. None are made with sticky
+    /// dispatch, or if the component hands state over.
+    pub max_instances: usize,
     /// How events are dispatched to them.
     pub dispatch: Dispatch,
     /// Whether clients wait until their connection event was handled, and can be refused.
@@ -124,6 +127,7 @@ impl fmt::Debug for AppSettings {
             .field("namespace", &self.namespace)
             .field("node", &self.node)
             .field("instances", &self.instances)
+            .field("max_instances", &self.max_instances)
             .field("dispatch", &self.dispatch)
             .field("admission", &self.admission)
             .field("failure_acks", &self.failure_acks)

@@ -9,6 +9,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
 use crate::app::App;
+use crate::instance::YieldFlag;
 use crate::keyvalue_view::KeyValueView;
 use crate::memory::MemoryLimit;
 use crate::outgoing_http::OutgoingHttp;
@@ -25,6 +26,7 @@ pub(crate) struct InstanceState {
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
     pub(crate) http: OutgoingHttp,
+    pub(crate) yields: YieldFlag,
 }
 
 /// The state of the current call: of an event, or of a lifecycle or snapshot function, which have no event.
@@ -109,6 +111,7 @@ impl InstanceState {
             output,
             table,
             http: OutgoingHttp::new(&app),
+            yields: YieldFlag::default(),
             app,
         }
     }

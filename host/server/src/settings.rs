@@ -308,6 +308,7 @@ pub fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSetting
         namespace: app.namespace.as_str().into(),
         node: node.clone(),
         instances: app.instances,
+        max_instances: app.max_instances.unwrap_or(app.instances),
         dispatch: app.dispatch,
         limits: app.limits.clone(),
         grants: app.grants.clone(),

@@ -191,6 +191,7 @@ fn settings_with(instances: usize, store: Store) -> AppSettings {
         namespace: "/".into(),
         node: "app".into(),
         instances,
+        max_instances: instances,
         dispatch: Dispatch::RoundRobin,
         admission: true,
         failure_acks: true,

@@ -83,6 +83,7 @@ fn settings(instances: usize, dispatch: Dispatch, config: &[(&str, &str)]) -> Ap
         namespace: "/".into(),
         node: "app".into(),
         instances,
+        max_instances: instances,
         dispatch,
         admission: false,
         failure_acks: true,

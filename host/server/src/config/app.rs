@@ -23,8 +23,13 @@ pub struct App {
     /// Whether this process deploys the file each time it changes, as an alternative to `plugnode deploy`. Write the new file
     /// under another name and rename it, so that it is never read half written.
     pub watch: bool,
-    /// Instances on each app-node, 1 to 64. Raise it for handlers that wait, such as for HTTP responses.
+    /// Instances on each app-node, 1 to 64.
     pub instances: usize,
+    /// Up to this many instances on each app-node while all of them wait in host calls, such as for HTTP responses, and more events are there
+    /// to handle. Extra instances end when they have had no event for 5 seconds. Unset: `instances`. None are made with `sticky` dispatch, or if
+    /// the component hands its state over to the next release.
+    #[schemars(example = &64)]
+    pub max_instances: Option<usize>,
     /// `round-robin` gives each event to the next instance; `sticky` gives all events of a client to the same instance.
     pub dispatch: Dispatch,
     /// Whether the handler of `connection` decides which clients may connect.
@@ -51,6 +56,7 @@ impl Default for App {
             component: PathBuf::new(),
             watch: false,
             instances: 4,
+            max_instances: None,
             dispatch: Dispatch::RoundRobin,
             admission: false,
             admission_timeout: Duration::from_secs(5),

@@ -22,7 +22,8 @@ pub struct AppNode {
     /// a temporary folder. Unset: `plugnode` in the user's cache folder.
     #[schemars(example = &"cache")]
     pub cache_dir: Option<PathBuf>,
-    /// Instances of all apps together on this node. Must be at least the sum of the apps' `instances`.
+    /// Instances of all apps together on this node. Must be at least the sum of the apps' `max-instances`, or
+    /// `instances` where that is unset.
     pub max_instances: usize,
     /// Attempts to handle an event, the first included, before it becomes a dead letter.
     pub attempts: u32,

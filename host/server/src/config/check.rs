@@ -234,12 +234,13 @@ impl Check<'_> {
             &["app-node", "kept-releases"],
             "must be 2 to 1000: the release in use, and one to go back to",
         );
-        let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(app.instances));
+        let at_most = |app: &App| app.max_instances.unwrap_or(app.instances);
+        let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(at_most(app)));
         let path = ["app-node", "max-instances"];
         self.require(app_node.max_instances > 0, &path, "must be 1 or more");
         if config.has(Role::AppNode) && wanted > app_node.max_instances && app_node.max_instances > 0 {
             let problem = format!(
-                "is {}, but the apps have {wanted} instances; raise it, or lower the instances of the apps",
+                "is {}, but the apps have up to {wanted} instances; raise it, or lower instances and max-instances of the apps",
                 app_node.max_instances
             );
             self.refuse(&path, problem);
@@ -285,6 +286,10 @@ impl Check<'_> {
         let instances = (1..=MAX_INSTANCES).contains(&app.instances);
         let problem = format!("must be 1 to {MAX_INSTANCES}");
         self.require(instances, &["app", index, "instances"], &problem);
+        if app.max_instances.is_some_and(|max| max < app.instances) {
+            let problem = format!("must be at least instances, which is {}", app.instances);
+            self.refuse(&["app", index, "max-instances"], problem);
+        }
         let limits = &app.limits;
         let memory = (MIN_MEMORY..=MAX_MEMORY).contains(&(limits.memory as u64));
         let problem = "must be 64KiB to 4GiB, as WebAssembly has 32-bit addresses";

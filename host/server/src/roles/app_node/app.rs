@@ -173,7 +173,7 @@ impl App {
     /// Whether the effects of a candidate's first events are discarded and the release in use handles these events again.
     /// Otherwise instances that keep state of their clients would miss them.
     fn discards_trial_effects(&self) -> bool {
-        self.settings.dispatch == Dispatch::Sticky || self.settings.instances == 1
+        self.settings.dispatch == Dispatch::Sticky || self.settings.max_instances == 1
     }
 
     /// Whether its handler is native Rust, which has no releases.

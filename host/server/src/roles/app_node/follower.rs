@@ -257,6 +257,7 @@ impl Follower {
             let instances = if target.is_canary { app.settings.instances } else { 1 };
             let trial_settings = AppSettings {
                 instances,
+                max_instances: instances,
                 ..app.settings.clone()
             };
             let trial_pool = Pool::start(&self.engine, component.clone(), trial_settings, &self.shutdown).await?;

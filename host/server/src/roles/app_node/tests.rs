@@ -152,6 +152,7 @@ async fn start_with(
         namespace: "/".into(),
         node: "app".into(),
         instances: 4,
+        max_instances: 4,
         dispatch: Dispatch::RoundRobin,
         admission: false,
         failure_acks: true,
