@@ -12,7 +12,6 @@ use tracing::Instrument;
 
 use crate::app::App;
 use crate::bindings::plugnode::app::types as wit;
-use crate::byte_size::byte_size;
 use crate::component::Component;
 use crate::failure::{Failure, Trap, TrapReport};
 use crate::guest::{Guest, Snapshot};
@@ -23,6 +22,7 @@ use crate::lower::Lowered;
 use crate::output::Output;
 use crate::state::{GRACE, HostFailure, InstanceState};
 use plugnode_message::{Effects, EventKind};
+use plugnode_settings::Size;
 
 /// Time limit to start an instance. Interpreters do a lot before their first event.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl Instance {
         let saved = saved.map_err(|reason| format!("save: {reason}"))?;
         let size = saved.schema.len() + saved.data.len();
         if size > max {
-            let max = byte_size(max);
+            let max = Size::from(max);
             return Err(format!(
                 "save: a state of {size} bytes is larger than the limit of {max}: save less, or raise limits.snapshot"
             ));

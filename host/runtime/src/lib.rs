@@ -18,7 +18,6 @@
 
 mod app;
 mod bindings;
-mod byte_size;
 mod capability;
 mod compile_cache;
 mod compiler;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compiler::Compiler;
 use plugnode_message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
-use plugnode_process::settings::{Bytes, Millis};
+use plugnode_settings::{Bytes, Millis};
 
 /// Settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]

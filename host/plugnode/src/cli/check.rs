@@ -13,8 +13,8 @@ use super::terminal::{during, say};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::{AppSettings, ComponentInfo, Engine, EngineSettings, LoadError, Pool};
 use plugnode_server::config::{App, Config, Role};
-use plugnode_server::settings;
-use plugnode_transport::{Memory, MemorySettings, Transport};
+use plugnode_server::roles::app_node::compiler;
+use plugnode_transport::{Memory, Transport, TransportSettings};
 
 /// Arguments of `plugnode check`.
 #[derive(Debug, clap::Args)]
@@ -112,10 +112,10 @@ async fn check_one(app: &App) -> Result<bool> {
         max_instances: 1,
         max_memory: app.limits.memory,
         cache: None,
-        compiler: settings::compiler(),
+        compiler: compiler(),
     })?;
-    let key_value = Transport::from(Memory::new(MemorySettings::default())).key_value;
-    let app = settings::app(app, &"check".into(), key_value);
+    let key_value = Transport::from(Memory::new(TransportSettings::default())).key_value;
+    let app = app.settings(&"check".into(), key_value);
     let started = during(|| format!("compiling {file}"), say, start(&engine, bytes.clone(), app)).await;
     let info = ComponentInfo::read(&bytes).ok();
     let interfaces = info.iter().flat_map(|info| {

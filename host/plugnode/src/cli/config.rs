@@ -11,7 +11,6 @@ use toml::{Table, Value};
 use super::runtime;
 use plugnode_server::config::{Config, Role, ValueSources};
 use plugnode_server::roles::io_node::check_keys;
-use plugnode_server::settings;
 
 /// Replaces secrets in the output.
 const HIDDEN: &str = "(secret)";
@@ -73,11 +72,10 @@ impl ConfigSource {
 /// # Errors
 /// When one cannot be used.
 pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
-    settings::http(&config.http).context("[http] tls-cert, tls-key")?;
-    if config.has(Role::IoNode)
-        && let Some(tokens) = settings::tokens(&config.io_node)
-    {
-        check_keys(&tokens).await.context("[io-node.token]")?;
+    config.http.read_tls()?;
+    let tokens = &config.io_node.token;
+    if config.has(Role::IoNode) && tokens.has_key() {
+        check_keys(tokens).await.context("[io-node.token]")?;
     }
     Ok(())
 }

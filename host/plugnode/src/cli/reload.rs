@@ -17,8 +17,7 @@ use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
 use plugnode_server::http::{NewCertificate, Tls};
-use plugnode_server::roles::io_node::{IoNodeSettings, NewKeys};
-use plugnode_server::settings;
+use plugnode_server::roles::io_node::NewKeys;
 
 /// Keys that take effect at once.
 const IMMEDIATE: [&str; 6] = [
@@ -90,8 +89,8 @@ impl Reload {
         {
             changed.push("the certificate".into());
         }
-        if let (Some(updater), Some(settings)) = (&reloadable.io_node, &new.io_node) {
-            updater.limit(settings);
+        if let Some(updater) = &reloadable.io_node {
+            updater.limit(&read.io_node);
             if let Some(keys) = new.keys
                 && updater.replace_keys(keys).await
             {
@@ -108,8 +107,7 @@ impl Reload {
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
         let (known, read) = (&mut self.config.io_node, read.io_node);
-        known.max_clients_per_address = read.max_clients_per_address;
-        known.connects_per_second = read.connects_per_second;
+        known.per_address = read.per_address;
         known.events_per_second = read.events_per_second;
         known.channels_per_client = read.channels_per_client;
         known.namespaces_per_connection = read.namespaces_per_connection;
@@ -121,27 +119,22 @@ impl Reload {
 struct NewFiles {
     /// None without TLS, and if the configuration names other files, which wait for a restart.
     certificate: Option<NewCertificate>,
-    /// None without an io-node.
-    io_node: Option<IoNodeSettings>,
+    /// None without an io-node that checks tokens.
     keys: Option<NewKeys>,
 }
 
 impl NewFiles {
     async fn read(reloadable: &Reloadable, before: &Config, now: &Config) -> Result<Self> {
-        let (mut io_node, mut keys) = (None, None);
-        if let (Some(updater), Some(address)) = (&reloadable.io_node, reloadable.address) {
-            let settings = settings::io_node(now, address);
-            let read = updater.read_keys(settings.token.as_ref()).await;
-            keys = read.context("[io-node.token]")?;
-            io_node = Some(settings);
-        }
+        let keys = match &reloadable.io_node {
+            Some(updater) => updater.read_keys(&now.io_node.token).await.context("[io-node.token]")?,
+            None => None,
+        };
         // Last, so that the task that watches these files has no time to use newer ones in between.
         let files = |config: &Config| (config.http.tls_cert.clone(), config.http.tls_key.clone());
         let tls = reloadable.tls.as_ref().filter(|_| files(before) == files(now));
         let certificate = tls.map(Tls::read_again).transpose();
         Ok(Self {
             certificate: certificate.context("[http] tls-cert, tls-key")?,
-            io_node,
             keys,
         })
     }
@@ -194,7 +187,7 @@ mod tests {
         let before = Config::default();
         let mut now = before.clone();
         now.io_node.events_per_second = Some(5);
-        now.transport.lease = std::time::Duration::from_millis(1);
+        now.transport.redis.lease = std::time::Duration::from_millis(1);
         now.apps.push(Default::default());
         let found = differences(&before, &now);
         assert_eq!(found["io-node.events-per-second"], (Value::Null, 5.into()));

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use super::*;
 use plugnode_message::Namespace;
 use plugnode_release::{AppReleases, Board, ComponentFile, Digest, NodeReport};
-use plugnode_transport::{Memory, MemorySettings, Transport};
+use plugnode_transport::{Memory, Transport, TransportSettings};
 
 #[test]
 fn command_line_is_consistent() {
@@ -62,7 +62,7 @@ fn new_project_is_complete_and_overwrites_nothing() {
 
 #[tokio::test]
 async fn native_app_is_refused_with_reason() {
-    let memory = Transport::from(Memory::new(MemorySettings::default()));
+    let memory = Transport::from(Memory::new(TransportSettings::default()));
     let operations = memory.operations();
     let _leases = memory.events.join_app("app".into()).await.unwrap();
     let report = NodeReport {
@@ -92,7 +92,7 @@ async fn native_app_is_refused_with_reason() {
 
 #[tokio::test]
 async fn deploy_selects_only_app_of_config_file() {
-    let operations = Transport::from(Memory::new(MemorySettings::default())).operations();
+    let operations = Transport::from(Memory::new(TransportSettings::default())).operations();
     let target = ComponentFile {
         digest: Digest::of(b"a"),
         file: "a".into(),

@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn pool_doubles_while_all_instances_wait() {
         let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, 5, true);
-        (1..=9).for_each(|sequence| drop(submit(&mut queue, from("a", sequence))));
+        (1..=9).for_each(|sequence| assert!(submit(&mut queue, from("a", sequence)).is_none_or(|first| first < 2)));
         assert!(queue.add_extras(1).is_empty(), "one instance works");
         assert_eq!(queue.add_extras(2), 2..4);
         assert!(queue.add_extras(2).is_empty(), "the new ones have not begun");
@@ -353,7 +353,7 @@ mod tests {
         let mut queue = JobQueue::new(Dispatch::RoundRobin, 1, 5, true);
         assert!(queue.add_extras(1).is_empty());
         let mut queue = JobQueue::new(Dispatch::Sticky, 1, 5, true);
-        (1..=3).for_each(|sequence| drop(submit(&mut queue, from("a", sequence))));
+        (1..=3).for_each(|sequence| assert!(submit(&mut queue, from("a", sequence)).is_none_or(|first| first < 2)));
         assert!(!queue.can_grow());
         assert!(queue.add_extras(1).is_empty());
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use plugnode_process::settings::Millis;
-use plugnode_runtime::{Dispatch, Grants, Limits};
+use plugnode_message::{KeyValue, NodeId};
+use plugnode_runtime::{AppSettings, Dispatch, Grants, Limits};
+use plugnode_settings::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,25 @@ pub struct App {
     pub limits: Limits,
     /// What the handler may reach outside of its clients: nothing but what is listed here.
     pub grants: Grants,
+}
+
+impl App {
+    /// The settings of its pool on the app-node `node`.
+    pub fn settings(&self, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
+        AppSettings {
+            admission: self.admission,
+            failure_acks: self.failure_acks,
+            namespace: self.namespace.as_str().into(),
+            node: node.clone(),
+            instances: self.instances,
+            max_instances: self.max_instances.unwrap_or(self.instances),
+            dispatch: self.dispatch,
+            limits: self.limits.clone(),
+            grants: self.grants.clone(),
+            config: self.config.clone(),
+            key_value,
+        }
+    }
 }
 
 impl Default for App {

@@ -98,7 +98,11 @@ impl Reference {
             unreachable!("a struct is written as a table");
         };
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
+        let schema = settings
+            .for_serialize()
+            .into_generator()
+            .into_root_schema_for::<Config>()
+            .to_value();
         Self { defaults, schema }
     }
 

@@ -16,6 +16,7 @@ use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
 use super::connection_server::ConnectionServer;
 use super::error::BoxError;
 use super::handshake::WebSockets;
+use super::listener::Listener;
 use super::settings::HttpSettings;
 use super::warning_limiter::WarningLimiter;
 use plugnode_process::metrics;
@@ -58,7 +59,7 @@ pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 
 /// Serves connections until shutdown begins, then accepts no more and returns. Open connections finish their running requests and
 /// close; they are tasks of `shutdown`, whose drain waits for them. Upgraded connections are ended by their owner.
-pub async fn serve<S, B>(listener: TcpListener, service: S, settings: &HttpSettings, shutdown: Shutdown)
+pub async fn serve<S, B>(listener: impl Into<Listener>, service: S, settings: &HttpSettings, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
     S::Future: Send,
@@ -71,7 +72,7 @@ where
 
 /// As [`serve`], and hands WebSockets to `websockets`.
 pub async fn serve_with_websockets<S, B>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     service: S,
     websockets: impl Into<Option<Arc<dyn WebSockets>>>,
     settings: &HttpSettings,
@@ -83,12 +84,14 @@ pub async fn serve_with_websockets<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let Listener { tcp: listener, tls } = listener.into();
     let limiter = ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_address);
     let warnings = WarningLimiter::default();
     let server = Arc::new(ConnectionServer::new(
         service,
         websockets.into(),
         settings,
+        tls.clone(),
         shutdown.clone(),
     ));
     let mut begun = pin!(shutdown.begun());
@@ -127,7 +130,7 @@ pub async fn serve_with_websockets<S, B>(
                         "503 Service Unavailable"
                     }
                 };
-                if settings.tls.is_none() {
+                if tls.is_none() {
                     refuse(tcp, status);
                 }
                 continue;

@@ -10,7 +10,7 @@ use plugnode_message::{Client, DisconnectReason, Event, EventKind, Payload};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::admin::{AdminClient, AdminListener};
 use plugnode_transport::{
-    Death, Events, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
+    Death, Events, IoNode, IoSession, Lease, Leases, Memory, Outcome, Transport, TransportSettings, Verdict,
 };
 
 struct Fixture {
@@ -47,9 +47,9 @@ impl Fixture {
     }
 
     async fn new() -> Self {
-        let memory = Memory::new(MemorySettings {
+        let memory = Memory::new(TransportSettings {
             partitions: 1,
-            ..MemorySettings::default()
+            ..TransportSettings::default()
         });
         let io = memory.join_io(IoNode::without_address("io")).await.unwrap();
         let mut leases = memory.join_app("app".into()).await.unwrap();

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::app::App;
 use super::loaded_release::LoadedRelease;
-use super::settings::{AppSource, NativeApp};
+use super::setup::{AppSource, NativeApp};
 use plugnode_message::{Namespace, now_ms};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{AppReleases, ComponentFile, Digest, Origin, Release};

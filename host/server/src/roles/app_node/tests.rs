@@ -23,8 +23,8 @@ use plugnode_message::{
 };
 use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, Limits};
 use plugnode_transport::{
-    Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings,
-    Outcome, Result as Answer, Transport, TransportError, Verdict,
+    Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, Outcome,
+    Result as Answer, Transport, TransportError, TransportSettings, Verdict,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -174,7 +174,7 @@ async fn start_with(
         cache: None,
         compiler: Compiler::InProcess,
     });
-    let settings = AppNodeSettings {
+    let settings = AppNodeSetup {
         name: "app".into(),
         apps: vec![AppSource {
             settings: app,
@@ -183,11 +183,14 @@ async fn start_with(
         }],
         native: Vec::new(),
         partitions: 4,
-        kept_releases: 10,
-        // Each failed attempt that counts makes a dead letter.
-        retries: Retries {
-            attempts: 1,
-            delay: Duration::ZERO,
+        settings: AppNodeSettings {
+            kept_releases: 10,
+            // Each failed attempt that counts makes a dead letter.
+            retries: Retries {
+                attempts: 1,
+                delay: Duration::ZERO,
+            },
+            ..AppNodeSettings::default()
         },
     };
     AppNode::start(settings, engine.unwrap(), transport, shutdown)
@@ -196,9 +199,9 @@ async fn start_with(
 }
 
 fn memory() -> Memory {
-    Memory::new(MemorySettings {
+    Memory::new(TransportSettings {
         partitions: 1,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     })
 }
 
@@ -365,9 +368,9 @@ async fn event_fails_if_reads_exceed_time_limit() {
 #[tokio::test]
 async fn event_is_handled_again_after_conflict() {
     const CLIENTS: i64 = 8;
-    let memory = Memory::new(MemorySettings {
+    let memory = Memory::new(TransportSettings {
         partitions: 4,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     });
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
