@@ -212,7 +212,15 @@ async fn packed_npm_package_tests_and_builds_program() {
         r#"{ "private": true, "type": "module", "main": "server.js" }"#,
     )
     .expect("the file can be written");
-    for file in ["server.js", "server.test.mjs", "timers.js", "timers.test.mjs"] {
+    let refusals = repository().join("guest-sdk/tests/refusals.json");
+    fs::copy(refusals, at("program/refusals.json")).expect("the file can be copied");
+    for file in [
+        "server.js",
+        "server.test.mjs",
+        "timers.js",
+        "timers.test.mjs",
+        "refusals.test.mjs",
+    ] {
         let from = repository().join("tests/js/handlers").join(file);
         fs::copy(from, at("program").join(file)).expect("the file can be copied");
     }
