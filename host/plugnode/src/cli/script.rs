@@ -119,11 +119,14 @@ pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Re
     Ok(Script::append(&bytes, &files).into())
 }
 
-/// Fails with the error of a script, if there is one.
-fn refuse(script: &Path, error: Option<syntax::SourceError>) -> Result<()> {
-    let Some(error) = error else { return Ok(()) };
+/// Fails if a script has errors.
+fn refuse(script: &Path, errors: impl IntoIterator<Item = syntax::SourceError>) -> Result<()> {
     let folder = script.parent().unwrap_or(Path::new(""));
-    bail!("{} does not build\n{}", script.display(), error.describe(folder))
+    let described: Vec<_> = errors.into_iter().map(|error| error.describe(folder)).collect();
+    if described.is_empty() {
+        return Ok(());
+    }
+    bail!("{} does not build\n{}", script.display(), described.join("\n"))
 }
 
 /// The path of the runtime component: `given`, the environment variable, beside the executable, or in node_modules.

@@ -61,11 +61,11 @@ const REMEDIES: [Remedy; 8] = [
     ),
 ];
 
-/// The error of the first import that cannot work. `imports` are the places and names of the imports of `text`.
-pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (usize, &'a str)>) -> Option<SourceError> {
+/// An error for each import that cannot work. `imports` are the places and names of the imports of `text`.
+pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (usize, &'a str)>) -> Vec<SourceError> {
     let mut imports = imports.collect::<Vec<_>>();
     imports.sort_unstable();
-    imports.into_iter().find_map(|(at, imported)| {
+    let errors = imports.into_iter().filter_map(|(at, imported)| {
         let (before, line) = (&text[..at], text[..at].rsplit('\n').next().unwrap_or_default());
         let is_comment = before.rfind("/*") > before.rfind("*/");
         if is_comment || line.trim_start().starts_with("import type ") {
@@ -79,7 +79,8 @@ pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (us
             column: line.chars().count() + 1,
             message: format!("{imported:?} cannot be used in a component: {remedy}"),
         })
-    })
+    });
+    errors.collect()
 }
 
 #[cfg(test)]
@@ -88,18 +89,18 @@ mod tests {
     use crate::cli::script::imports;
 
     #[test]
-    fn finds_first_import_that_cannot_work() {
+    fn finds_imports_that_cannot_work() {
         let text = "import { Server } from \"socket.io\";\nconst fs = require('node:fs');\nimport { createClient } from \"redis\";\n";
-        let error = find("app.js", text, imports(text)).unwrap();
-        assert_eq!((error.line, error.column), (2, 12));
-        assert!(error.message.contains("\"node:fs\"") && error.message.contains("frontend.static-dir"));
+        let errors = find("app.js", text, imports(text));
+        assert_eq!((errors[0].line, errors[0].column, errors[1].line), (2, 12, 3));
+        assert!(errors[0].message.contains("\"node:fs\"") && errors[0].message.contains("frontend.static-dir"));
         for text in [
             "import type { Redis } from \"ioredis\";",
             "/*\n const fs = require('fs');\n*/",
             "// require('fs')",
             "import { readFile } from \"./fs\";",
         ] {
-            assert_eq!(find("app.ts", text, imports(text)), None, "{text}");
+            assert_eq!(find("app.ts", text, imports(text)), [], "{text}");
         }
     }
 }
