@@ -87,12 +87,21 @@ impl WasiHttpHooks for RequestFilter {
         let options = bounded_by(options.unwrap_or_default(), left);
         Box::new(async move {
             let (response, connection) = default_send_request(request, Some(options)).await?;
-            // The connection ends when the response was read, and is dropped with it.
+            // Until the connection has ended and the handler has dropped the response, parts of which may wait in memory.
+            let permit = Arc::new(permit);
+            let of_body = permit.clone();
+            let response = response.map(|body| {
+                let body = body.map_frame(move |frame| {
+                    let _held = &of_body;
+                    frame
+                });
+                body.boxed_unsync()
+            });
             let connection: Box<dyn Future<Output = _> + Send> = Box::new(async move {
-                let _permit = permit;
+                let _held = permit;
                 connection.await
             });
-            Ok((response.map(BodyExt::boxed_unsync), connection))
+            Ok((response, connection))
         })
     }
 }
