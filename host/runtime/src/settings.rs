@@ -62,6 +62,9 @@ pub struct Limits {
     /// Bytes of one value in a key-value bucket; setting a larger one fails.
     #[serde(with = "Bytes")]
     pub value: usize,
+    /// HTTP requests that one instance may have open at once, from sending until the response was read or dropped. One more fails with
+    /// `connection-limit-reached`.
+    pub http_requests: usize,
     /// Bytes of the in-memory state that an instance hands to its successor when a new release comes into use.
     #[serde(with = "Bytes")]
     pub snapshot: usize,
@@ -77,6 +80,7 @@ impl Default for Limits {
             payload: 4_000_000,
             attachments: MOST_ATTACHMENTS,
             value: 1_000_000,
+            http_requests: 64,
             snapshot: 16_000_000,
         }
     }

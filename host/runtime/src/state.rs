@@ -80,10 +80,8 @@ pub(crate) enum WriteRefused {
     #[error("this event has used up its writes or bytes: write less, or raise limits.commands or limits.bytes")]
     QuotaExceeded,
     /// The value is too large.
-    #[error(
-        "a value of {size} bytes is over the app's limit of {max}: store less under one key, or raise limits.value"
-    )]
-    TooLarge { size: usize, max: usize },
+    #[error("{0}")]
+    TooLarge(String),
     /// The event has read too many keys for the commit to check.
     #[error("this event has read more than {0} keys, and so cannot write: read less, or raise limits.commands")]
     ReadTooMuch(usize),
@@ -155,6 +153,7 @@ impl InstanceState {
                 bytes: limits.bytes,
                 payload: limits.payload,
                 attachments: limits.attachments,
+                value: limits.value,
             },
         }
     }

@@ -134,7 +134,7 @@ async fn check_one(app: &App) -> Result<bool> {
 }
 
 /// Compiles the component and starts an instance, as an app-node does. Returns its release and digest.
-async fn start(engine: &Engine, bytes: Bytes, app: AppSettings) -> Result<(String, String), LoadError> {
+pub(super) async fn start(engine: &Engine, bytes: Bytes, app: AppSettings) -> Result<(String, String), LoadError> {
     let component = engine.load(bytes, &app.grants).await?;
     let names = (component.release().to_owned(), component.digest().to_string());
     let shutdown = Shutdown::new();

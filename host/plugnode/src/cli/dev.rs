@@ -68,7 +68,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<ExitCode> {
         let (overlay, forward_errors) = errors.for_frontend();
         let node = tokio::select! {
             () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await),
-            node = Node::start_with_overlay(&config, &shutdown, overlay) => node?,
+            node = Node::start_with_overlay(&config, &shutdown, overlay) => node.map_err(|error| project.name_in(&error, &built.file))?,
         };
         if !config.frontend.static_dir.is_dir() {
             say(&format!(

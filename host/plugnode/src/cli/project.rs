@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -85,6 +85,15 @@ impl Project {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         }
+    }
+
+    /// The error, with the project's path in place of the file that it was built into.
+    pub(super) fn name_in(&self, error: &anyhow::Error, built: &Path) -> anyhow::Error {
+        let built = built.display().to_string();
+        anyhow!(
+            "{}",
+            format!("{error:#}").replace(&built, &self.path.display().to_string())
+        )
     }
 
     /// Builds the component, and watches its sources from before the build.

@@ -184,12 +184,9 @@ impl InstanceState {
         if self.has_read_too_much() {
             return Err(WriteRefused::ReadTooMuch(self.app.settings.limits.commands));
         }
-        let max = self.app.settings.limits.value;
-        if let Change::Set { value, .. } = &change
-            && value.len() > max
-        {
-            let size = value.len();
-            return Err(WriteRefused::TooLarge { size, max });
+        if let Change::Set { value, .. } = &change {
+            let limits = self.command_rules().limits;
+            limits.check_value(value).map_err(WriteRefused::TooLarge)?;
         }
         self.call.add_write(KeyChange {
             bucket: bucket.clone(),
