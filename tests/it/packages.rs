@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// The crates that are published.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "engine-io",
     "plugnode-message",
     "plugnode-process",
@@ -18,6 +18,7 @@ const CRATES: [&str; 11] = [
     "plugnode-transport-redis",
     "plugnode-sdk",
     "plugnode-runtime",
+    "plugnode-settings",
     "plugnode-socket-io",
     "plugnode-server",
     "plugnode",

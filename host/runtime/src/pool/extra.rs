@@ -114,6 +114,8 @@ async fn noting_waits<T>(
     };
     poll_fn(|context| {
         waiting.set(false);
+        // It may be set from a call before.
+        yields.take();
         let polled = call.as_mut().poll(context);
         if polled.is_pending() && !yields.take() {
             waiting.set(true);
