@@ -34,7 +34,8 @@ pub(crate) async fn built(script: &str) -> (PathBuf, TempDir) {
 async fn socketio_server_program_runs_in_several_instances() {
     let (component, _folder) = built("tests/js/handlers/server.js").await;
     for (dispatch, arguments) in [("sticky", &[][..]), ("round-robin", &["spread"])] {
-        let settings = format!("{ADMISSION}\ninstances = 3\ndispatch = {dispatch:?}");
+        // Some events set thousands of timers, on a machine that does other things as well.
+        let settings = format!("{ADMISSION}\ninstances = 3\ndispatch = {dispatch:?}\nlimits = {{ time-ms = 5000 }}");
         let apps = [app("/", &component, &settings), app("/second", &component, &settings)];
         let node = Node::run(&apps.concat()).await;
         let url = node.url();

@@ -304,6 +304,7 @@ impl Check<'_> {
                 ("attachments", limits.attachments == 0),
                 ("value", limits.value == 0),
                 ("snapshot", limits.snapshot == 0),
+                ("http-requests", limits.http_requests == 0),
             ],
         );
     }
