@@ -52,8 +52,13 @@ impl WasiHttpHooks for RequestFilter {
     ) -> Box<dyn Future<Output = Result<SentRequest, Error>> + Send> {
         let settings = &self.app.settings;
         let authority = request.uri().authority();
-        let is_granted =
-            |authority: &Authority| is_granted(&settings.grants.http, authority, port_of(request.uri(), authority));
+        let is_granted = |authority: &Authority| {
+            is_granted(
+                &settings.handler.grants.http,
+                authority,
+                port_of(request.uri(), authority),
+            )
+        };
         if !authority.is_some_and(is_granted) {
             tracing::warn!(
                 app = %settings.namespace,

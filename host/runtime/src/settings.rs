@@ -93,27 +93,51 @@ pub struct Grants {
     pub keyvalue: Vec<String>,
 }
 
-/// Settings of a [`Pool`](crate::Pool).
+/// Settings of an app's handler: keys of `[[app]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct HandlerSettings {
+    /// Instances on each app-node, 1 to 64. Raise it for handlers that wait, such as for HTTP responses.
+    pub instances: usize,
+    /// `round-robin` gives each event to the next instance; `sticky` gives all events of a client to the same instance.
+    pub dispatch: Dispatch,
+    /// Whether the handler of `connection` decides which clients may connect.
+    pub admission: bool,
+    /// Whether a client is told that its event became a dead letter. An event that asked for an acknowledgement gets
+    /// `{"error":{"code":"failed","event":"ID"}}`, with the id that `plugnode dead` shows. If false, the client gets no answer.
+    pub failure_acks: bool,
+    /// What the handler reads by `wasi:config`: any names, with text as values. `plugnode config show` hides the values.
+    #[schemars(example = serde_json::json!({ "greeting": "hello" }))]
+    pub config: BTreeMap<String, String>,
+    /// Limits for handling one event. An event that exceeds one fails, and its effects are dropped.
+    pub limits: Limits,
+    /// What the handler may reach outside of its clients: nothing but what is listed here.
+    pub grants: Grants,
+}
+
+impl Default for HandlerSettings {
+    fn default() -> Self {
+        Self {
+            instances: 4,
+            dispatch: Dispatch::RoundRobin,
+            admission: false,
+            failure_acks: true,
+            config: BTreeMap::new(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+        }
+    }
+}
+
+/// What a [`Pool`](crate::Pool) is started with.
 #[derive(Clone)]
 pub struct AppSettings {
     /// The namespace that the app is bound to, or the pattern of several; it names the app.
     pub namespace: Namespace,
     /// The node that the pool runs on.
     pub node: NodeId,
-    /// Number of instances, 1 to 64.
-    pub instances: usize,
-    /// How events are dispatched to them.
-    pub dispatch: Dispatch,
-    /// Whether clients wait until their connection event was handled, and can be refused.
-    pub admission: bool,
-    /// Whether the acknowledgement of an event that becomes a dead letter is answered with the error `failed`.
-    pub failure_acks: bool,
-    /// Limits of its handler.
-    pub limits: Limits,
-    /// Its grants. The component must have been loaded with the same.
-    pub grants: Grants,
-    /// The values that the handler reads through `wasi:config`.
-    pub config: BTreeMap<String, String>,
+    /// Settings of its handler. The component must have been loaded with the same grants.
+    pub handler: HandlerSettings,
     /// The store that answers the handler's key-value reads.
     pub key_value: Arc<dyn KeyValue>,
 }
@@ -123,12 +147,7 @@ impl fmt::Debug for AppSettings {
         f.debug_struct("AppSettings")
             .field("namespace", &self.namespace)
             .field("node", &self.node)
-            .field("instances", &self.instances)
-            .field("dispatch", &self.dispatch)
-            .field("admission", &self.admission)
-            .field("failure_acks", &self.failure_acks)
-            .field("limits", &self.limits)
-            .field("grants", &self.grants)
+            .field("handler", &self.handler)
             .finish_non_exhaustive()
     }
 }

@@ -72,7 +72,7 @@ impl Pool {
         shutdown: &Shutdown,
         waits_for_handoff: bool,
     ) -> Result<Arc<Self>, LoadError> {
-        let wanted = settings.instances;
+        let wanted = settings.handler.instances;
         if wanted == 0 || wanted > MAX_INSTANCES {
             return Err(LoadError::Instances {
                 wanted,
@@ -81,6 +81,7 @@ impl Pool {
         }
         let app = Arc::new(App {
             config: settings
+                .handler
                 .config
                 .iter()
                 .map(|(key, value)| (key.clone(), value.clone()))
@@ -98,7 +99,7 @@ impl Pool {
         let (starters, starts): (Vec<_>, Vec<_>) = (0..wanted)
             .map(|_| waits_for_handoff.then(oneshot::channel::<Handoff>).unzip())
             .unzip();
-        let queue = JobQueue::new(app.settings.dispatch, wanted, !waits_for_handoff);
+        let queue = JobQueue::new(app.settings.handler.dispatch, wanted, !waits_for_handoff);
         let handoffs = starters.into_iter().map(SlotHandoff::new).collect();
         let shared = Arc::new(PoolShared::new(app, component, limit, queue, handoffs));
         if !waits_for_handoff {

@@ -4,6 +4,7 @@
 //! address that is not a trusted proxy is the client.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -121,11 +122,25 @@ struct Network(IpNet);
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        deserializer.deserialize_str(NetworkVisitor)
+    }
+}
+
+/// Refuses a text while it is visited, so that the error has its line.
+struct NetworkVisitor;
+
+impl de::Visitor<'_> for NetworkVisitor {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network such as \"10.0.0.0/8\" or an address")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
         let network = text.trim().parse::<IpNet>();
         let network = network.or_else(|_| text.trim().parse::<IpAddr>().map(IpNet::from));
-        network.map(Self).map_err(|_| {
-            de::Error::custom(format_args!(
+        network.map(Network).map_err(|_| {
+            E::custom(format_args!(
                 "`{text}` is not a network such as \"10.0.0.0/8\", nor an address"
             ))
         })
