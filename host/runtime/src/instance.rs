@@ -118,7 +118,7 @@ impl Instance {
         if !self.guest.has_snapshot() {
             return Ok(None);
         }
-        let max = self.app.settings.limits.snapshot;
+        let max = self.app.settings.handler.limits.snapshot;
         let (saved, _) = self
             .call_without_event("save", async move |guest| guest.save(max).await)
             .await?;
@@ -154,7 +154,7 @@ impl Instance {
         function: &str,
         call: impl AsyncFnOnce(&mut Guest) -> Result<T, Trap>,
     ) -> Result<(T, Self), String> {
-        let limit = self.app.settings.limits.time;
+        let limit = self.app.settings.handler.limits.time;
         let deadline = self.guest.state().begin_without_event(limit);
         let calling = AssertUnwindSafe(call(&mut self.guest)).catch_unwind();
         let answer = tokio::time::timeout_at((deadline + GRACE).into(), calling).await;
@@ -204,7 +204,7 @@ impl Instance {
         began: Instant,
     ) -> Result<(Self, Result<Effects, Failure>), Trap> {
         let event = &*job.event;
-        let limit = self.app.settings.limits.time;
+        let limit = self.app.settings.handler.limits.time;
         let deadline = self.guest.state().begin(job.id, event, began);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
@@ -289,7 +289,7 @@ async fn from_host_failure(app: &App, failure: HostFailure) -> Failure {
         true => Failure::ReadsTooMuch(format!(
             "{reason}, though it answers others: the event reads too much for its time limit of {:?}; read less, or raise \
              limits.time",
-            app.settings.limits.time
+            app.settings.handler.limits.time
         )),
         false => Failure::Unavailable(reason),
     }

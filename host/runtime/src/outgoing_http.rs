@@ -40,7 +40,7 @@ impl OutgoingHttp {
                 app: app.clone(),
                 deadline: Instant::now(),
                 permits: Arc::new(Semaphore::new(
-                    app.settings.limits.http_requests.min(Semaphore::MAX_PERMITS),
+                    app.settings.handler.limits.http_requests.min(Semaphore::MAX_PERMITS),
                 )),
                 was_over_limit: false,
             },
@@ -63,8 +63,13 @@ impl WasiHttpHooks for RequestFilter {
     ) -> Box<dyn Future<Output = Result<SentRequest, Error>> + Send> {
         let settings = &self.app.settings;
         let authority = request.uri().authority();
-        let is_granted =
-            |authority: &Authority| is_granted(&settings.grants.http, authority, port_of(request.uri(), authority));
+        let is_granted = |authority: &Authority| {
+            is_granted(
+                &settings.handler.grants.http,
+                authority,
+                port_of(request.uri(), authority),
+            )
+        };
         if !authority.is_some_and(is_granted) {
             tracing::warn!(
                 app = %settings.namespace,
@@ -77,7 +82,7 @@ impl WasiHttpHooks for RequestFilter {
             if !std::mem::replace(&mut self.was_over_limit, true) {
                 tracing::warn!(
                     app = %settings.namespace,
-                    limit = settings.limits.http_requests,
+                    limit = settings.handler.limits.http_requests,
                     "refused an HTTP request: the instance has too many open; read or drop responses, or raise limits.http-requests"
                 );
             }

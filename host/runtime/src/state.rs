@@ -104,7 +104,7 @@ impl InstanceState {
         Self {
             instance,
             call: CallState::new(&app, Instant::now()),
-            memory: MemoryLimit::new(app.settings.limits.memory),
+            memory: MemoryLimit::new(app.settings.handler.limits.memory),
             wasi: wasi_context(&output),
             output,
             table,
@@ -116,7 +116,7 @@ impl InstanceState {
 
     /// Begins the call for an event, and returns its deadline.
     pub(crate) fn begin(&mut self, id: EventId, event: &Event, now: Instant) -> Instant {
-        let limit = self.app.settings.limits.time;
+        let limit = self.app.settings.handler.limits.time;
         self.call = CallState {
             namespace: event.namespace.clone(),
             client: event.client.clone(),
@@ -126,7 +126,7 @@ impl InstanceState {
                 EventKind::Disconnect(_) => CallKind::Disconnect,
                 _ => CallKind::OfClient,
             },
-            awaits_admission: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
+            awaits_admission: self.app.settings.handler.admission && matches!(event.kind, EventKind::Connection(_)),
             event: Some(id),
             ..CallState::new(&self.app, now)
         };
@@ -144,10 +144,10 @@ impl InstanceState {
 
     /// The rules for commands of the current call.
     pub(crate) fn command_rules(&self) -> CommandRules {
-        let limits = &self.app.settings.limits;
+        let limits = &self.app.settings.handler.limits;
         CommandRules {
             call: self.call.kind,
-            admission: self.app.settings.admission,
+            admission: self.app.settings.handler.admission,
             limits: CommandLimits {
                 commands: limits.commands,
                 bytes: limits.bytes,
@@ -186,8 +186,8 @@ impl CallState {
             awaits_admission: false,
             refusal: None,
             host_failure: None,
-            commands_left: settings.limits.commands,
-            bytes_left: settings.limits.bytes,
+            commands_left: settings.handler.limits.commands,
+            bytes_left: settings.handler.limits.bytes,
         }
     }
 

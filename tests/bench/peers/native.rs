@@ -21,14 +21,9 @@ pub(super) fn serve() {
             ..TransportSettings::default()
         };
         let transport = Memory::new(settings);
-        let app = config::App {
-            instances: INSTANCES,
-            grants: config::Grants {
-                keyvalue: vec![BUCKET.into()],
-                ..config::Grants::default()
-            },
-            ..config::App::default()
-        };
+        let mut app = config::App::default();
+        app.handler.instances = INSTANCES;
+        app.handler.grants.keyvalue = vec![BUCKET.into()];
         let _app_node = AppNode::builder(transport.clone())
             .native_app(app, Native::in_place::<Benchmark>())
             .start(&shutdown)

@@ -75,9 +75,9 @@ fn apps(args: &CheckArgs) -> Result<Vec<App>> {
         apps.iter_mut().for_each(|app| app.component.clone_from(component));
     }
     for app in &mut apps {
-        app.grants.keyvalue.extend(args.grant_keyvalue.iter().cloned());
-        app.grants.http.extend(args.grant_http.iter().cloned());
-        app.instances = 1;
+        app.handler.grants.keyvalue.extend(args.grant_keyvalue.iter().cloned());
+        app.handler.grants.http.extend(args.grant_http.iter().cloned());
+        app.handler.instances = 1;
     }
     Ok(apps)
 }
@@ -110,7 +110,7 @@ async fn check_one(app: &App) -> Result<bool> {
     let bytes = Bytes::from(bytes);
     let engine = Engine::new(EngineSettings {
         max_instances: 1,
-        max_memory: app.limits.memory,
+        max_memory: app.handler.limits.memory,
         cache: None,
         compiler: compiler(),
     })?;
@@ -135,7 +135,7 @@ async fn check_one(app: &App) -> Result<bool> {
 
 /// Compiles the component and starts an instance, as an app-node does. Returns its release and digest.
 pub(super) async fn start(engine: &Engine, bytes: Bytes, app: AppSettings) -> Result<(String, String), LoadError> {
-    let component = engine.load(bytes, &app.grants).await?;
+    let component = engine.load(bytes, &app.handler.grants).await?;
     let names = (component.release().to_owned(), component.digest().to_string());
     let shutdown = Shutdown::new();
     let pool: Arc<Pool> = Pool::start(engine, component, app, &shutdown).await?;

@@ -20,7 +20,7 @@ use plugnode_transport::{Operations, TransportError};
 use plugnode_transport_redis::{OutageProbe, Redis};
 
 /// Config file that is read if none is named.
-const DEFAULT_CONFIG: &str = "plugnode.toml";
+pub(super) const DEFAULT_CONFIG: &str = "plugnode.toml";
 /// Time-out for the transport's background work to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Time for which Redis may be unavailable before a command fails with the cause.

@@ -16,7 +16,7 @@ use super::node::Reloadable;
 use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
-use plugnode_server::http::{NewCertificate, Tls};
+use plugnode_server::http::NewCertificate;
 use plugnode_server::roles::io_node::NewKeys;
 
 /// Keys that take effect at once.
@@ -28,6 +28,8 @@ const IMMEDIATE: [&str; 6] = [
     "io-node.channels-per-client",
     "io-node.namespaces-per-connection",
 ];
+/// Keys that take effect at once, unless they turn TLS on or off.
+const CERTIFICATE: [&str; 2] = ["http.tls-cert", "http.tls-key"];
 /// A secret, which is never logged. It takes effect as part of the token keys.
 const SECRET: &str = "io-node.token.secret";
 
@@ -70,9 +72,11 @@ impl Reload {
                 config.roles.clone_from(roles);
             }
         })?;
+        let stays_tls = reloadable.tls.is_some() && read.http.tls_cert.is_some();
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
         for (key, (before, now)) in differences(&self.config, &read) {
-            match IMMEDIATE.contains(&key.as_str()) {
+            let is_immediate = IMMEDIATE.contains(&key.as_str()) || (stays_tls && CERTIFICATE.contains(&key.as_str()));
+            match is_immediate {
                 true => changed.push(format!("{key}: {before} → {now}")),
                 false if key != SECRET => waiting.push(key),
                 false => {}
@@ -82,7 +86,7 @@ impl Reload {
         if !waiting.is_empty() {
             check_keys_and_certificates(&read).await?;
         }
-        let new = NewFiles::read(reloadable, &self.config, &read).await?;
+        let new = NewFiles::read(reloadable, &read).await?;
         log::set_level(read.log.level)?;
         if let (Some(tls), Some(certificate)) = (&reloadable.tls, new.certificate)
             && tls.replace(certificate)
@@ -106,6 +110,10 @@ impl Reload {
         }
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
+        if stays_tls {
+            self.config.http.tls_cert = read.http.tls_cert;
+            self.config.http.tls_key = read.http.tls_key;
+        }
         let (known, read) = (&mut self.config.io_node, read.io_node);
         known.per_address = read.per_address;
         known.events_per_second = read.events_per_second;
@@ -117,22 +125,23 @@ impl Reload {
 
 /// What a reload reads before it changes anything.
 struct NewFiles {
-    /// None without TLS, and if the configuration names other files, which wait for a restart.
+    /// None unless the port has TLS, and the configuration still names a certificate.
     certificate: Option<NewCertificate>,
     /// None without an io-node that checks tokens.
     keys: Option<NewKeys>,
 }
 
 impl NewFiles {
-    async fn read(reloadable: &Reloadable, before: &Config, now: &Config) -> Result<Self> {
+    async fn read(reloadable: &Reloadable, now: &Config) -> Result<Self> {
         let keys = match &reloadable.io_node {
             Some(updater) => updater.read_keys(&now.io_node.token).await.context("[io-node.token]")?,
             None => None,
         };
         // Last, so that the task that watches these files has no time to use newer ones in between.
-        let files = |config: &Config| (config.http.tls_cert.clone(), config.http.tls_key.clone());
-        let tls = reloadable.tls.as_ref().filter(|_| files(before) == files(now));
-        let certificate = tls.map(Tls::read_again).transpose();
+        let certificate = match (&reloadable.tls, &now.http.tls_cert, &now.http.tls_key) {
+            (Some(_), Some(certificate), Some(key)) => NewCertificate::read(certificate, key).map(Some),
+            _ => Ok(None),
+        };
         Ok(Self {
             certificate: certificate.context("[http] tls-cert, tls-key")?,
             keys,

@@ -88,6 +88,25 @@ async fn native_app_is_refused_with_reason() {
         .unwrap_err()
         .to_string();
     assert!(unknown.contains("there is no app /other"), "{unknown}");
+    assert!(rollout::has_app(&operations, &board, "/").await.unwrap());
+}
+
+#[tokio::test]
+async fn namespace_of_a_pattern_is_of_the_app() {
+    let operations = Transport::from(Memory::new(TransportSettings::default())).operations();
+    let target = ComponentFile {
+        digest: Digest::of(b"a"),
+        file: "a".into(),
+        bytes: 1,
+    };
+    let mut board = Board::default();
+    board
+        .apps
+        .insert("/shop/{id}".into(), AppReleases::configured(target, 0, 10));
+    for (name, is_known) in [("/shop/{id}", true), ("/shop/1", true), ("/shop", false), ("/", false)] {
+        let has_app = rollout::has_app(&operations, &board, name).await.unwrap();
+        assert_eq!(has_app, is_known, "{name}");
+    }
 }
 
 #[tokio::test]

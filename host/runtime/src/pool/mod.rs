@@ -73,7 +73,7 @@ impl Pool {
         shutdown: &Shutdown,
         waits_for_handoff: bool,
     ) -> Result<Arc<Self>, LoadError> {
-        let wanted = settings.instances;
+        let wanted = settings.handler.instances;
         if wanted == 0 || wanted > MAX_INSTANCES {
             return Err(LoadError::Instances {
                 wanted,
@@ -82,6 +82,7 @@ impl Pool {
         }
         let app = Arc::new(App {
             config: settings
+                .handler
                 .config
                 .iter()
                 .map(|(key, value)| (key.clone(), value.clone()))
@@ -102,9 +103,9 @@ impl Pool {
         // Extra instances end without handing their state over.
         let extras = match component.carries_state() {
             true => 0,
-            false => app.settings.max_instances.saturating_sub(wanted),
+            false => app.settings.handler.max_instances().saturating_sub(wanted),
         };
-        let queue = JobQueue::new(app.settings.dispatch, wanted, extras, !waits_for_handoff);
+        let queue = JobQueue::new(app.settings.handler.dispatch, wanted, extras, !waits_for_handoff);
         let handoffs = starters.into_iter().map(SlotHandoff::new).collect();
         let shared = Arc::new(PoolShared::new(
             app,

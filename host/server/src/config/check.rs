@@ -234,8 +234,10 @@ impl Check<'_> {
             &["app-node", "kept-releases"],
             "must be 2 to 1000: the release in use, and one to go back to",
         );
-        let at_most = |app: &App| app.max_instances.unwrap_or(app.instances);
-        let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(at_most(app)));
+        let wanted: usize = config
+            .apps
+            .iter()
+            .fold(0, |sum, app| sum.saturating_add(app.handler.max_instances()));
         let path = ["app-node", "max-instances"];
         self.require(app_node.max_instances > 0, &path, "must be 1 or more");
         if config.has(Role::AppNode) && wanted > app_node.max_instances && app_node.max_instances > 0 {
@@ -283,14 +285,14 @@ impl Check<'_> {
             &["app", index],
             [("admission-timeout-ms", app.admission_timeout.is_zero())],
         );
-        let instances = (1..=MAX_INSTANCES).contains(&app.instances);
+        let instances = (1..=MAX_INSTANCES).contains(&app.handler.instances);
         let problem = format!("must be 1 to {MAX_INSTANCES}");
         self.require(instances, &["app", index, "instances"], &problem);
-        if app.max_instances.is_some_and(|max| max < app.instances) {
-            let problem = format!("must be at least instances, which is {}", app.instances);
+        if app.handler.max_instances.is_some_and(|max| max < app.handler.instances) {
+            let problem = format!("must be at least instances, which is {}", app.handler.instances);
             self.refuse(&["app", index, "max-instances"], problem);
         }
-        let limits = &app.limits;
+        let limits = &app.handler.limits;
         let memory = (MIN_MEMORY..=MAX_MEMORY).contains(&(limits.memory as u64));
         let problem = "must be 64KiB to 4GiB, as WebAssembly has 32-bit addresses";
         self.require(memory, &["app", index, "limits", "memory"], problem);
@@ -310,12 +312,12 @@ impl Check<'_> {
     }
 
     fn grants(&mut self, app: &App, index: &str) {
-        for (i, host) in app.grants.http.iter().enumerate() {
+        for (i, host) in app.handler.grants.http.iter().enumerate() {
             if let Err(problem) = check_http_grant(host) {
                 self.refuse(&["app", index, "grants", "http", &i.to_string()], problem);
             }
         }
-        for (i, bucket) in app.grants.keyvalue.iter().enumerate() {
+        for (i, bucket) in app.handler.grants.keyvalue.iter().enumerate() {
             let problem = format!(
                 "`{bucket}` is reserved: names that begin with `{RESERVED_BUCKETS}` are plugnode's own; choose another"
             );

@@ -36,7 +36,7 @@ pub use crate::http::HttpSettings;
 pub use crate::roles::app_node::AppNodeSettings;
 pub use crate::roles::io_node::{Algorithm, Encoding, Field, IoNodeSettings, JwksLocation, TokenSettings};
 pub use engine_io::ClientTransport;
-pub use plugnode_runtime::{Dispatch, Grants, Limits};
+pub use plugnode_runtime::{Dispatch, Grants, HandlerSettings, Limits};
 pub use plugnode_settings::{Secret, Size};
 
 /// All settings of a process.
@@ -132,14 +132,26 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
         overrides: impl FnOnce(&mut Config),
     ) -> Result<(Config, ValueSources), ConfigError> {
+        let (mut config, sources) = Self::read(file, variables)?;
+        overrides(&mut config);
+        check::check(&config, &sources)?;
+        Ok((config, sources))
+    }
+
+    /// Reads a file, if one is given, and the environment, without validating what the types of values do not say.
+    ///
+    /// # Errors
+    /// If a key is unknown, or a value has the wrong type.
+    pub fn read(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Config, ValueSources), ConfigError> {
         let mut sources = ValueSources::of_file(file)?;
         let table = environment::overlay(sources.table()?, variables, &mut sources)?;
         let mut config: Config = table
             .try_into()
             .map_err(|error: toml::de::Error| ConfigError(vec![error.to_string()]))?;
         config.resolve(&sources);
-        overrides(&mut config);
-        check::check(&config, &sources)?;
         Ok((config, sources))
     }
 

@@ -407,7 +407,8 @@ const PAGE_HEAD: &str = "\
 `plugnode run -c plugnode.toml` reads one TOML file.
 [`plugnode.example.toml`](../host/server/plugnode.example.toml) has every key of this page, ready to copy.
 `plugnode config check` reports problems with key, file and line: first those of syntax, unknown keys and types, one at a time, then all
-others. `plugnode config show` prints each key that has a value, and where the value came from.
+others. `plugnode config show` prints each key that has a value, and where the value came from; without a file it shows the
+environment and the defaults.
 
 A value comes from the first of these that sets it:
 

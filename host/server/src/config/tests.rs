@@ -164,9 +164,9 @@ fn environment_wins_over_file_and_file_over_old_names() {
     assert_eq!(config.io_node.name.as_deref(), Some("12"));
     assert_eq!(config.roles, [Role::IoNode, Role::AppNode]);
     assert_eq!(config.frontend.io_servers.len(), 2);
-    assert_eq!(config.apps[0].config["Max_Users"], "9");
-    assert_eq!(config.apps[0].limits.time.as_millis(), 50);
-    assert_eq!(config.apps[0].grants.keyvalue, ["default"]);
+    assert_eq!(config.apps[0].handler.config["Max_Users"], "9");
+    assert_eq!(config.apps[0].handler.limits.time.as_millis(), 50);
+    assert_eq!(config.apps[0].handler.grants.keyvalue, ["default"]);
     assert_eq!(config.apps[1].namespace, "/b");
     let io_node = &config.io_node;
     assert_eq!(io_node.attributes["page"], Field::Query("page".into()));
@@ -175,7 +175,7 @@ fn environment_wins_over_file_and_file_over_old_names() {
         (io_node.events_per_second, io_node.per_address.connects_per_second),
         (Some(5), None)
     );
-    assert!(io_node.engine.protocol_3 && config.apps[0].admission);
+    assert!(io_node.engine.protocol_3 && config.apps[0].handler.admission);
     assert_eq!(io_node.token.from, Field::Header("authorization".into()));
     assert_eq!(io_node.token.audiences, ["chat", "shop"]);
     // The secret consists of digits, but is read as text.

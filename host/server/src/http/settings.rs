@@ -39,7 +39,7 @@ pub struct HttpSettings {
     #[serde(rename = "write-timeout-ms", with = "Millis")]
     pub write_timeout: Duration,
     /// PEM file with the certificate, followed by its chain. With it and `tls-key` the port speaks https and wss only. The
-    /// files are read again when they change, and on SIGHUP, for new connections. Unset: plain HTTP.
+    /// files are read again when they change, and on SIGHUP, also under other names, for new connections. Unset: plain HTTP.
     #[schemars(example = &"https.pem")]
     pub tls_cert: Option<PathBuf>,
     /// PEM file with the private key of `tls-cert`.

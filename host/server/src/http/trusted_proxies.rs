@@ -122,18 +122,18 @@ struct Network(IpNet);
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By a visitor, so that an error has the line of this element.
         deserializer.deserialize_str(NetworkVisitor)
     }
 }
 
+/// Refuses a text while it is visited, so that the error has its line.
 struct NetworkVisitor;
 
 impl de::Visitor<'_> for NetworkVisitor {
     type Value = Network;
 
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a network such as \"10.0.0.0/8\", or an address")
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network such as \"10.0.0.0/8\" or an address")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {

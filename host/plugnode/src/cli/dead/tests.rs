@@ -305,3 +305,19 @@ fn unreachable_process_is_reported() {
     let said = dead(&DeadArgs { cluster, verb: verb() }).unwrap_err().to_string();
     assert!(said.contains("-c"), "{said}");
 }
+
+#[tokio::test]
+async fn refuses_unknown_app_without_letters() {
+    let mut fixture = Fixture::new().await;
+    fixture.kill("a").await;
+    let operations = Transport::from(fixture.memory.clone()).operations();
+    // The app of the letter, its namespace, and one that has neither.
+    for known in ["/", "/game"] {
+        check_app(known, &operations).await.unwrap();
+    }
+    let refused = check_app("/nope", &operations).await.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("there is no app /nope: no app runs here yet"),
+        "{refused}"
+    );
+}

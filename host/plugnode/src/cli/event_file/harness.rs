@@ -81,7 +81,7 @@ impl CompiledApps {
         let mut apps = Vec::new();
         let first = config.apps.first().map(|app| app.component.clone());
         for app in config.apps.iter().filter(|app| Some(&app.component) == first.as_ref()) {
-            apps.push((app.clone(), engine.load(bytes.clone(), &app.grants).await?));
+            apps.push((app.clone(), engine.load(bytes.clone(), &app.handler.grants).await?));
         }
         Ok(Self { engine, apps })
     }

@@ -79,7 +79,7 @@ async fn start(trial: &Bytes, script: &Path) -> Option<String> {
     let started = async {
         let engine = Engine::new(EngineSettings {
             max_instances: 1,
-            max_memory: app.limits.memory,
+            max_memory: app.handler.limits.memory,
             ..engine_settings(&Config::default())
         })?;
         let key_value = Transport::from(Memory::new(TransportSettings::default())).key_value;

@@ -9,7 +9,7 @@ use crate::config::Config;
 
 /// Settings of the engine that runs components.
 pub fn engine_settings(config: &Config) -> EngineSettings {
-    let memories = config.apps.iter().map(|app| app.limits.memory);
+    let memories = config.apps.iter().map(|app| app.handler.limits.memory);
     EngineSettings {
         max_instances: u32::try_from(config.app_node.max_instances).unwrap_or(u32::MAX),
         max_memory: memories.max().unwrap_or_default(),

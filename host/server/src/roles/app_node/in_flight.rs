@@ -48,7 +48,7 @@ pub(super) struct InFlightEvent {
 impl InFlightEvent {
     /// `app` is None if no app is bound to the event's namespace.
     pub(super) fn new(delivery: Delivery, app: Option<&Arc<App>>) -> Self {
-        let time_limit = app.map_or(Duration::ZERO, |app| app.settings.limits.time);
+        let time_limit = app.map_or(Duration::ZERO, |app| app.settings.handler.limits.time);
         Self {
             attempts: delivery.attempts,
             delivery,

@@ -21,7 +21,7 @@ use plugnode_message::{
     AckId, AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Fired, Handshake, KeyValue,
     KeyValueError, NodeId, Partition, Payload, Text,
 };
-use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, Limits};
+use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, HandlerSettings, Limits};
 use plugnode_transport::{
     Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, Outcome,
     Result as Answer, Transport, TransportError, TransportSettings, Verdict,
@@ -151,20 +151,22 @@ async fn start_with(
     let mut app = AppSettings {
         namespace: "/".into(),
         node: "app".into(),
-        instances: 4,
-        max_instances: 4,
-        dispatch: Dispatch::RoundRobin,
-        admission: false,
-        failure_acks: true,
-        limits: Limits {
-            time: TIME,
-            ..Limits::default()
+        handler: HandlerSettings {
+            instances: 4,
+            max_instances: None,
+            dispatch: Dispatch::RoundRobin,
+            admission: false,
+            failure_acks: true,
+            limits: Limits {
+                time: TIME,
+                ..Limits::default()
+            },
+            grants: Grants {
+                keyvalue: vec!["default".into()],
+                http: Vec::new(),
+            },
+            config: BTreeMap::new(),
         },
-        grants: Grants {
-            keyvalue: vec!["default".into()],
-            http: Vec::new(),
-        },
-        config: BTreeMap::new(),
         key_value: store,
     };
     set(&mut app);

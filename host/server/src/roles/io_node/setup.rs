@@ -100,7 +100,7 @@ fn probes(config: &Config, address: SocketAddr) -> Vec<String> {
 fn app_namespace(app: &App) -> AppNamespace {
     AppNamespace {
         namespace: app.namespace.as_str().into(),
-        admission: app.admission.then_some(app.admission_timeout),
+        admission: app.handler.admission.then_some(app.admission_timeout),
     }
 }
 
