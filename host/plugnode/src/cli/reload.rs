@@ -60,7 +60,7 @@ impl Reload {
                 signal = self.signals.recv() => if signal.is_none() { return },
             }
             if let Err(problem) = self.reload(&reloadable).await {
-                error!("configuration not reloaded, the previous one stays in effect: {problem:#}");
+                error!(error = %format_args!("{problem:#}"), "configuration not reloaded; the previous one stays in effect");
             }
         }
     }
@@ -103,10 +103,10 @@ impl Reload {
         }
         match changed.is_empty() {
             true => info!("configuration reloaded; nothing changed that takes effect without a restart"),
-            false => info!("configuration reloaded; changed: {}", changed.join(", ")),
+            false => info!(changed = %changed.join(", "), "configuration reloaded"),
         }
         if !waiting.is_empty() {
-            warn!("restart the process to apply changes of {}", waiting.join(", "));
+            warn!(keys = %waiting.join(", "), "restart the process to apply changes");
         }
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;

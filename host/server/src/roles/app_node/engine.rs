@@ -33,7 +33,7 @@ fn cache(app_node: &AppNodeSettings) -> Option<PathBuf> {
     if app_node.cache_dir.is_none()
         && let Err(error) = plugnode_runtime::check_cache(&folder)
     {
-        tracing::warn!("compiled components are not kept: {error}");
+        tracing::warn!(%error, "compiled components are not kept");
         return None;
     }
     Some(folder)

@@ -205,7 +205,7 @@ impl<S: Clone> IoService<S> {
         let cors = match self.access_check.check(request.headers()) {
             Ok(cors) => cors,
             Err(forbidden) => {
-                debug!("request refused: {forbidden}");
+                debug!(reason = %forbidden, "request refused");
                 match forbidden {
                     AccessDenied::Host(_) => metrics::HOSTS_REFUSED.increment(),
                     AccessDenied::Origin(_) => metrics::PAGES_REFUSED.increment(),

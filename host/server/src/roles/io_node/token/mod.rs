@@ -204,7 +204,7 @@ impl Tokens {
                 Ok(VerifiedToken { claims, expires_at })
             }
             Err(error) => {
-                debug!("token refused: {error}");
+                debug!(%error, "token refused");
                 Err(refusal("invalid token"))
             }
         }

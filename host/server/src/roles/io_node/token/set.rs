@@ -157,7 +157,9 @@ impl Reader {
                     debug!(keys = read.keys.len(), jwks = %self.source, "JWK set read again");
                     *self.present.write() = read;
                 }
-                Err(error) => warn!("cannot read the JWK set again; the keys stay as they were: {error:#}"),
+                Err(error) => {
+                    warn!(error = %format_args!("{error:#}"), "cannot read the JWK set again; the keys stay as they were")
+                }
             }
             last = Instant::now();
             if let Some(request) = request {
