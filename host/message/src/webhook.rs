@@ -49,7 +49,8 @@ impl WebhookDelivery {
         let timer = Timer {
             namespace: namespace.clone(),
             client: None,
-            key: self.id.clone(),
+            // Timers of one key are in order; deliveries to different webhooks do not wait for each other.
+            key: format!("{} {}", self.webhook, self.id).into(),
             kind: Text::from_static(KIND),
             data: postcard::to_stdvec(self)
                 .expect("memory takes what is written to it")

@@ -6,8 +6,8 @@
 //! 4. The io-node applies the commands of these effects to its sockets.
 //!
 //! The [frontend](roles::frontend) serves pages. [`admin`] answers the verbs of the command line. [`config`] is the
-//! configuration file; `settings` turns it into the settings of each part. A Rust program that runs roles within itself
-//! begins at [`embed`].
+//! configuration file, which nests the settings of all parts. A Rust program that runs roles within itself begins at
+//! [`embed`].
 
 pub mod admin;
 mod browser_client;
@@ -16,4 +16,3 @@ pub mod embed;
 mod endpoint;
 pub mod http;
 pub mod roles;
-pub mod settings;

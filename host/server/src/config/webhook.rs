@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use plugnode_process::settings::Millis;
+use plugnode_settings::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

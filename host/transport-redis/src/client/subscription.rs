@@ -17,7 +17,7 @@ use crate::client::fault::{FaultKind, RedisFault};
 use crate::client::next_attempt::backoff_up_to;
 use crate::client::server::Server;
 use crate::client::url::Topology;
-use crate::settings::RedisSettings;
+use crate::settings::TlsFiles;
 use plugnode_message::Namespace;
 use plugnode_process::{jittered, log_limiter, metrics};
 use plugnode_transport::Result;
@@ -81,11 +81,11 @@ impl Subscription {
     /// A subscription to the channels that match one of `patterns`. It connects once it is read.
     ///
     /// # Errors
-    /// If the URL or a TLS file of the settings cannot be used.
-    pub fn new(settings: &RedisSettings, patterns: Vec<String>, budget: SubscriptionBudget) -> Result<Self> {
+    /// If the URL or a TLS file cannot be used.
+    pub fn new(url: &str, tls: &TlsFiles, patterns: Vec<String>, budget: SubscriptionBudget) -> Result<Self> {
         let (sender, received) = mpsc::channel(budget.messages);
         Ok(Self {
-            server: Server::new(&settings.url, &settings.tls)?,
+            server: Server::new(url, tls)?,
             patterns,
             queue: Queue {
                 sender,
@@ -257,32 +257,12 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::client::testing::TestServer;
-    use plugnode_transport::conformance::{BUCKET_BYTES, BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS, TIMERS};
 
     const BUDGET: SubscriptionBudget = SubscriptionBudget {
         messages: 3,
         bytes: 100,
         message: 50,
     };
-
-    fn settings(url: String) -> RedisSettings {
-        RedisSettings {
-            url,
-            tls: crate::settings::TlsFiles::default(),
-            prefix: "test".into(),
-            partitions: PARTITIONS,
-            shards: 1,
-            backlog: BUDGETS,
-            outbox: OUTBOX,
-            dead_letters: DEAD_LETTERS,
-            bucket_bytes: BUCKET_BYTES,
-            timers: TIMERS,
-            lease: Duration::from_secs(1),
-            wait_replicas: 0,
-            wait_aof: false,
-            max_component: plugnode_transport::releases::conformance::MAX_COMPONENT,
-        }
-    }
 
     /// Publishes until a subscriber gets it.
     async fn publish(server: &TestServer, channel: &str, message: &str) {
@@ -294,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn subscribes_again_after_lost_connection() {
         let mut server = TestServer::start().await;
-        let subscription = Subscription::new(&settings(server.url()), vec!["a*".into()], BUDGET).unwrap();
+        let subscription = Subscription::new(&server.url(), &TlsFiles::default(), vec!["a*".into()], BUDGET).unwrap();
         let (sender, mut received) = mpsc::unbounded_channel();
         let running = tokio::spawn(subscription.run(move |published| {
             let _ = sender.send((published.channel.clone(), published.message.clone()));
@@ -310,7 +290,7 @@ mod tests {
 
     #[test]
     fn queue_is_bounded_in_count_and_bytes() {
-        let mut subscription = Subscription::new(&settings("redis://h".into()), Vec::new(), BUDGET).unwrap();
+        let mut subscription = Subscription::new("redis://h", &TlsFiles::default(), Vec::new(), BUDGET).unwrap();
         let push = |size: usize| {
             let part = |text: &str| Value::BulkString(text.into());
             subscription

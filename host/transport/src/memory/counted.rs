@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 
-use crate::{Events, IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, Verdict};
+use crate::{Events, IoNode, IoSession, Lease, Memory, Outcome, TransportSettings, Verdict};
 use plugnode_message::{Command, Effects, Event};
 use plugnode_testing::counted::{answer, io_node, message};
 
@@ -13,9 +13,9 @@ const AT_ONCE: &str = "there is nothing to wait for";
 
 #[test]
 fn events_through_memory() {
-    let memory = Memory::new(MemorySettings {
+    let memory = Memory::new(TransportSettings {
         partitions: 1,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     });
     let node = IoNode {
         id: io_node(),

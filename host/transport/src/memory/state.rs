@@ -9,7 +9,7 @@ use super::buckets::Buckets;
 use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::release_store::ReleaseStore;
-use super::settings::MemorySettings;
+use crate::TransportSettings;
 use crate::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::{
     DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
@@ -53,7 +53,7 @@ pub(super) struct AppState {
 }
 
 impl State {
-    pub(super) fn new(settings: &MemorySettings) -> Self {
+    pub(super) fn new(settings: &TransportSettings) -> Self {
         Self {
             partitions: (0..settings.partitions).map(|_| PartitionState::new()).collect(),
             io_nodes: HashMap::new(),

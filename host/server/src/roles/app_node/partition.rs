@@ -54,7 +54,10 @@ pub(super) async fn run(
     match ended {
         Ok(()) => debug!(%partition, "partition returned"),
         Err(error) if stopping.is_cancelled() => debug!(%partition, %error, "partition lost"),
-        Err(TransportError::Fenced) => warn!(%partition, "partition lost: another app-node has the lease"),
+        // The transport reports lost data once for the node, and later: until then it looks as if another node had the partition.
+        Err(TransportError::Fenced) => {
+            warn!(%partition, "partition lost: another app-node has the lease, or the transport lost data");
+        }
         Err(error) => {
             warn!(%partition, %error, "cannot work on the partition; returning its lease");
             tokio::select! {

@@ -396,6 +396,9 @@ impl Scheduler {
         if let (EventKind::Disconnect(_), Some(client)) = (&event.delivery.event.kind, &client) {
             event.unneeded_patches.extend(self.patches.of(client));
         }
+        for merged in std::mem::take(&mut event.merged) {
+            self.skip(merged);
+        }
         if self.completions.push(event, verdict) == AfterCommit::Nothing {
             self.start_next_of(client);
         }
@@ -433,13 +436,18 @@ impl Scheduler {
         let Some(client) = client else {
             return;
         };
-        match self.waiting.get_mut(&client).and_then(VecDeque::pop_front) {
-            Some(next) => {
-                self.waiting_count -= 1;
-                self.start(next);
-            }
-            None => drop(self.waiting.remove(&client)),
+        let Some(queue) = self.waiting.get_mut(&client) else {
+            return;
+        };
+        let Some(mut next) = queue.pop_front() else {
+            return drop(self.waiting.remove(&client));
+        };
+        let before = queue.len() + 1;
+        if next.is_of_periodic_timer() {
+            *queue = queue.drain(..).filter_map(|later| next.merge(later)).collect();
         }
+        self.waiting_count -= before - queue.len();
+        self.start(next);
     }
 
     /// Drops what is held of a refused client. No handler gets its waiting events; there can be only a disconnect.

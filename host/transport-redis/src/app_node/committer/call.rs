@@ -162,8 +162,8 @@ impl<'a> CommitCall<'a> {
             self.shard.outbox(""),
             self.shard.outbox_in(""),
             self.shard.outbox_read(""),
-            bytes_of(settings.outbox.entries),
-            bytes_of(settings.outbox.bytes),
+            bytes_of(settings.common.outbox.entries),
+            bytes_of(settings.common.outbox.bytes),
             live,
         ];
         section("settings", limits.len(), limits.to_vec());

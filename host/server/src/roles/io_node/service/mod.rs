@@ -30,8 +30,8 @@ use super::application::Application;
 use super::client_commands::ClientCommands;
 use super::emitter::EmitterBridge;
 use super::origin::Origins;
-use super::settings::IoNodeSettings;
 use super::settings_updater::SettingsUpdater;
+use super::setup::IoNodeSetup;
 use crate::browser_client;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use plugnode_message::NodeId;
@@ -126,7 +126,7 @@ impl<S: Clone> IoService<S> {
         Some(full)
     }
 
-    pub(super) fn new(engine: Engine<Application>, inner: S, settings: &IoNodeSettings) -> Self {
+    pub(super) fn new(engine: Engine<Application>, inner: S, setup: &IoNodeSetup) -> Self {
         let application = engine.application();
         Self {
             incarnation: application.incarnation.clone(),
@@ -134,10 +134,10 @@ impl<S: Clone> IoService<S> {
             access_check: application.access_check.clone(),
             engine,
             inner,
-            path: settings.path.as_str().into(),
-            name: settings.node.id.clone(),
-            pressure: settings.pressure.clone(),
-            proxies: settings.trusted_proxies.clone(),
+            path: setup.settings.path.as_str().into(),
+            name: setup.node.id.clone(),
+            pressure: setup.pressure.clone(),
+            proxies: setup.trusted_proxies.clone(),
             unknown: Arc::default(),
             ended: CancellationToken::new(),
         }
@@ -217,7 +217,7 @@ impl<S: Clone> IoService<S> {
         let cors = match self.access_check.check(request.headers()) {
             Ok(cors) => cors,
             Err(forbidden) => {
-                debug!("request refused: {forbidden}");
+                debug!(reason = %forbidden, "request refused");
                 match forbidden {
                     AccessDenied::Host(_) => metrics::HOSTS_REFUSED.increment(),
                     AccessDenied::Origin(_) => metrics::PAGES_REFUSED.increment(),
