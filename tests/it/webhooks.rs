@@ -49,6 +49,16 @@ async fn counter(node: &Node, name: &str) -> u64 {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
+/// Waits until this many deliveries are counted as arrived. Their connections are idle then.
+async fn delivered(node: &Node, count: u64) {
+    let arrived = async {
+        while counter(node, "webhooks_delivered_total").await < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("deliveries are counted", arrived).await;
+}
+
 #[tokio::test]
 async fn tells_of_connection_dead_letter_and_disconnect() {
     let mut receiver = WebhookReceiver::start().await;
@@ -64,6 +74,7 @@ async fn tells_of_connection_dead_letter_and_disconnect() {
     let event = body["data"]["event"].as_str().expect("it has an id");
     assert!(id.starts_with(event) && id.ends_with("-connection"), "{id}: {body}");
 
+    delivered(&node, 1).await;
     client.emit("fail-reject", &[]).await;
     let request = receiver.next().await;
     assert_eq!(checked(&request).1, "dead-letter");
@@ -79,17 +90,13 @@ async fn tells_of_connection_dead_letter_and_disconnect() {
         "{letter}"
     );
 
+    delivered(&node, 2).await;
     drop(client);
     let request = receiver.next().await;
     assert_eq!(checked(&request).1, "disconnect");
     assert_eq!(request.json()["data"]["disconnect"]["reason"], "transport-close");
     assert_eq!(receiver.connections(), 1, "the connection is used again");
-    let arrived = async {
-        while counter(&node, "webhooks_delivered_total").await < 3 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("three deliveries are counted", arrived).await;
+    delivered(&node, 3).await;
     assert!(!node.log().contains(&STANDARD.encode(KEY)), "{}", node.log());
 }
 

@@ -213,7 +213,10 @@ mod tests {
                 "connection": { "transport": "websocket", "remoteAddr": "10.0.0.1:5" },
             },
         });
-        assert_eq!(sent(&event, &Verdict::Done(Effects::default())), [connection.clone()]);
+        assert_eq!(
+            sent(&event, &Verdict::Done(Effects::default())),
+            std::slice::from_ref(&connection)
+        );
         let death = Death {
             reason: "ü".repeat(MAX_REASON),
             attempts: 3,
