@@ -257,7 +257,9 @@ mod tests {
     }
 
     /// The parts of an event: its namespace, rooms, exceptions, name, arguments, attachments, and whether it is volatile.
-    fn emitted(channel: &str, hex: &str) -> (String, Vec<String>, Vec<String>, String, String, Vec<Vec<u8>>, bool) {
+    type Emitted = (String, Vec<String>, Vec<String>, String, String, Vec<Vec<u8>>, bool);
+
+    fn emitted(channel: &str, hex: &str) -> Emitted {
         let command = decoded(channel, &bytes(hex)).unwrap();
         let Command::Publish {
             to,

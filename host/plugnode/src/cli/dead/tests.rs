@@ -107,7 +107,10 @@ impl Fixture {
             attempts: 3,
             release: Some("game-1a2b".into()),
         };
-        let verdicts = [Verdict::Done(Default::default()), Verdict::Dead(death, Vec::new())];
+        let verdicts = [
+            Verdict::Done(Default::default()),
+            Verdict::Dead(death, Default::default()),
+        ];
         let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id).collect();
         let outcomes = ids.iter().zip(verdicts).map(|(id, verdict)| Outcome::new(*id, verdict));
         self.lease.commits.commit(outcomes.collect()).await.unwrap();
