@@ -67,7 +67,8 @@ async fn answers_together(requests: usize) -> u16 {
             let together = together.clone();
             tokio::spawn(async move {
                 let mut request = [0; 4096];
-                connection.read(&mut request).await.expect("a request comes");
+                let read = connection.read(&mut request).await.expect("a request comes");
+                assert!(read > 0, "the request is there");
                 together.wait().await;
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
                 connection.write_all(answer).await.expect("the client reads");
