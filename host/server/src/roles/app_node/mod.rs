@@ -8,6 +8,8 @@
 //! - [`Apps`] finds the `app` of the event's namespace. The app gives the event to the release in use (`loaded_release`), or to
 //!   the `candidate` on trial.
 //!
+//! A call of the server API takes the same way, but for `calls`, which carries out its commands without a handler.
+//!
 //! Beside this way, `board_watcher` reads the board of releases, a `follower` for each app loads and replaces releases as the
 //! board says, and [`Rollouts`] reports to the cluster and advances rollouts. `app_start` starts the apps with the node.
 //!
@@ -17,6 +19,7 @@ mod app;
 mod app_start;
 mod apps;
 mod board_watcher;
+mod calls;
 mod candidate;
 mod completions;
 mod failure_notice;
@@ -64,7 +67,7 @@ impl AppNode {
         transport: Transport,
         shutdown: &Shutdown,
     ) -> Result<Self> {
-        let mut apps = Apps::new(transport.nodes.standing());
+        let mut apps = Apps::new(transport.nodes.standing(), transport.key_value.clone());
         for source in settings.apps {
             let namespace = source.settings.namespace.clone();
             let app = app_start::start(source, settings.kept_releases, &transport, &engine, shutdown)
