@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::api::{ApiSettings, KeyRing, KeySettings};
 use crate::config::{self, App, AppNode, ClientTransport, Config, Http, IoServerUrl, Token, Transport};
 use crate::http::{HttpSettings, Tls, TrustedProxies};
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::{AppNamespace, IoNodeSettings, KeySource, PerAddress, TokenSettings};
+use plugnode_message::namespaces::Namespaces;
 use plugnode_message::{KeyValue, NodeId};
 use plugnode_process::MemoryPressure;
 use plugnode_runtime::{AppSettings, Compiler, EngineSettings};
@@ -298,6 +300,51 @@ pub fn retries(app_node: &AppNode) -> Retries {
         attempts: app_node.attempts,
         delay: app_node.retry_delay,
     }
+}
+
+/// Settings of the server API. Reads its keys.
+///
+/// # Errors
+/// If a key cannot be used.
+pub fn api(config: &Config) -> Result<ApiSettings> {
+    let api = &config.api;
+    let mut namespaces = Namespaces::default();
+    for app in &config.apps {
+        namespaces.insert(&app.namespace, ()).map_err(anyhow::Error::msg)?;
+    }
+    Ok(ApiSettings {
+        node: name(None, "api"),
+        keys: api_keys(config)?,
+        namespaces,
+        max_body: api.max_body.in_memory(),
+        max_batch: api.max_batch,
+        max_calls: api.max_calls,
+        body_timeout: config.http.body_timeout,
+        accept_timeout: api.accept_timeout,
+        commit_timeout: api.commit_timeout,
+        http: HttpSettings {
+            header_timeout: config.http.header_timeout,
+            write_timeout: config.http.write_timeout,
+            ..HttpSettings::default()
+        },
+    })
+}
+
+/// The keys of the server API.
+///
+/// # Errors
+/// If a key cannot be read or used.
+pub fn api_keys(config: &Config) -> Result<KeyRing> {
+    let keys = config.api.keys.iter().map(|key| KeySettings {
+        name: key.name.clone(),
+        key: key.key.clone(),
+        key_file: key.key_file.clone(),
+        namespaces: key.namespaces.clone(),
+        permissions: key.permissions.clone(),
+        calls_per_second: key.calls_per_second,
+        burst_seconds: key.burst_seconds,
+    });
+    KeyRing::read(&keys.collect::<Vec<_>>())
 }
 
 /// Settings of an app on the app-node `node`.

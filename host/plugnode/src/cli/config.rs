@@ -74,6 +74,7 @@ impl ConfigSource {
 /// When one cannot be used.
 pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
     settings::http(&config.http).context("[http] tls-cert, tls-key")?;
+    settings::api_keys(config)?;
     if config.has(Role::IoNode)
         && let Some(tokens) = settings::tokens(&config.io_node)
     {
@@ -124,9 +125,10 @@ fn without_secrets(url: &str) -> String {
 
 /// Writes a table: values first, then nested tables, as TOML requires.
 fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &str, sources: &ValueSources) {
+    let has_lists = path.is_empty() || *path == ["api"];
     let is_nested = |value: &Value| match value {
         Value::Table(_) => true,
-        Value::Array(items) => items.iter().any(Value::is_table) && path.is_empty(),
+        Value::Array(items) => items.iter().any(Value::is_table) && has_lists,
         _ => false,
     };
     let (nested, plain): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| is_nested(value));
@@ -145,8 +147,9 @@ fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &
             Value::Array(items) => {
                 for (i, item) in items.iter().enumerate() {
                     let Value::Table(item) = item else { continue };
+                    let head = format!("[[{}]]", path.join("."));
                     path.push(i.to_string());
-                    write_table(page, item, path, &format!("[[{key}]]"), sources);
+                    write_table(page, item, path, &head, sources);
                     path.pop();
                 }
             }
@@ -180,6 +183,12 @@ url = "redis://user:hunter2@redis.example:6379/1"
 
 [io-node.token]
 secret = "hunter2hunter2hunter2hunter2hunter2"
+
+[[api.key]]
+name = "office"
+key = "hunter2hunter2hunter2hunter2hunter2"
+namespaces = ["*"]
+permissions = ["publish"]
 
 [[app]]
 component = "chat.wasm"

@@ -1,6 +1,6 @@
 //! SIGHUP: reads the configuration again.
 //!
-//! Certificates, token keys, the log level and the limits of an io-node take effect at once. For other changes, the log says that they
+//! Certificates, token keys, the keys of the server API, the log level and the limits of an io-node take effect at once. For other changes, the log says that they
 //! need a restart. An invalid configuration changes nothing.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use super::config::check_keys_and_certificates;
 use super::node::Reloadable;
 use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
+use plugnode_server::api::KeyRing;
 use plugnode_server::config::{Config, Role};
 use plugnode_server::http::{NewCertificate, Tls};
 use plugnode_server::roles::io_node::{IoNodeSettings, NewKeys};
@@ -31,6 +32,8 @@ const IMMEDIATE: [&str; 6] = [
 ];
 /// A secret, which is never logged. It takes effect as part of the token keys.
 const SECRET: &str = "io-node.token.secret";
+/// The keys of the server API, which are replaced as a whole. Their values are not logged.
+const API_KEYS: &str = "api.key.";
 
 /// Reloads the configuration at each SIGHUP.
 pub(super) struct Reload {
@@ -75,7 +78,7 @@ impl Reload {
         for (key, (before, now)) in differences(&self.config, &read) {
             match IMMEDIATE.contains(&key.as_str()) {
                 true => changed.push(format!("{key}: {before} → {now}")),
-                false if key != SECRET => waiting.push(key),
+                false if key != SECRET && !key.starts_with(API_KEYS) => waiting.push(key),
                 false => {}
             }
         }
@@ -98,6 +101,12 @@ impl Reload {
                 changed.push("the keys of tokens".into());
             }
         }
+        if let (Some(api), Some(keys)) = (&reloadable.api, new.api_keys) {
+            api.replace_keys(keys);
+            if self.config.api.keys != read.api.keys {
+                changed.push("the keys of the server API".into());
+            }
+        }
         match changed.is_empty() {
             true => info!("configuration reloaded; nothing changed that takes effect without a restart"),
             false => info!("configuration reloaded; changed: {}", changed.join(", ")),
@@ -107,6 +116,7 @@ impl Reload {
         }
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
+        self.config.api.keys = read.api.keys;
         let (known, read) = (&mut self.config.io_node, read.io_node);
         known.max_clients_per_address = read.max_clients_per_address;
         known.connects_per_second = read.connects_per_second;
@@ -124,6 +134,8 @@ struct NewFiles {
     /// None without an io-node.
     io_node: Option<IoNodeSettings>,
     keys: Option<NewKeys>,
+    /// None without the server API.
+    api_keys: Option<KeyRing>,
 }
 
 impl NewFiles {
@@ -135,6 +147,7 @@ impl NewFiles {
             keys = read.context("[io-node.token]")?;
             io_node = Some(settings);
         }
+        let api_keys = reloadable.api.as_ref().map(|_| settings::api_keys(now)).transpose()?;
         // Last, so that the task that watches these files has no time to use newer ones in between.
         let files = |config: &Config| (config.http.tls_cert.clone(), config.http.tls_key.clone());
         let tls = reloadable.tls.as_ref().filter(|_| files(before) == files(now));
@@ -143,6 +156,7 @@ impl NewFiles {
             certificate: certificate.context("[http] tls-cert, tls-key")?,
             io_node,
             keys,
+            api_keys,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! from these structs (see [`reference`]). A value comes from the environment (`PLUGNODE_SECTION__KEY`), else from the file,
 //! else from a variable of socket.io-cluster, else it is the default. Errors name the key and where its value came from.
 
+mod api;
 mod app;
 mod app_node;
 mod build;
@@ -28,6 +29,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use api::{Api, ApiKey};
 pub use app::App;
 pub use app_node::AppNode;
 pub use build::Build;
@@ -43,6 +45,7 @@ pub use token::Token;
 pub use transport::Transport;
 pub use value_sources::ValueSources;
 
+pub use crate::api::Permission;
 pub use crate::roles::io_node::{Algorithm, Encoding, Field, JwksLocation};
 pub use plugnode_runtime::{Dispatch, Grants, Limits};
 
@@ -66,6 +69,8 @@ pub struct Config {
     pub transport: Transport,
     /// How operators reach this process.
     pub admin: Admin,
+    /// A way in for back offices and other systems, over HTTP.
+    pub api: Api,
     /// How much memory this process may use.
     pub memory: Memory,
     /// How the process ends.
@@ -90,6 +95,7 @@ impl Default for Config {
             app_node: AppNode::default(),
             transport: Transport::default(),
             admin: Admin::default(),
+            api: Api::default(),
             memory: Memory::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
@@ -191,6 +197,11 @@ impl Config {
         }
         for (key, file) in self.io_node.token.files_mut() {
             sources.resolve(file, &["io-node", "token", key]);
+        }
+        for (i, key) in self.api.keys.iter_mut().enumerate() {
+            if let Some(file) = &mut key.key_file {
+                sources.resolve(file, &["api", "key", &i.to_string(), "key-file"]);
+            }
         }
         for (i, app) in self.apps.iter_mut().enumerate() {
             if !app.component.as_os_str().is_empty() {

@@ -12,9 +12,11 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use super::environment::OTHER_VARIABLES;
-use super::{App, Config};
+use super::{Api, ApiKey, App, Config};
 
 const RENEW: &str = "UPDATE=1 cargo test -p plugnode-server --lib config_reference";
+/// The section of a key of the server API.
+const API_KEY: [&str; 2] = ["api", "key"];
 /// Columns of a comment in the example.
 const WIDTH: usize = 116;
 
@@ -70,13 +72,16 @@ impl Section {
         if path.first().is_some_and(|first| first == "app") {
             path.insert(1, "0".into());
         }
+        if path == API_KEY {
+            path.push("0".into());
+        }
         path.push(key.name.clone());
         format!("PLUGNODE_{}", path.join("__").to_uppercase().replace('-', "_"))
     }
 
     fn head(&self) -> String {
         match self.path.join(".") {
-            path if path == "app" => "[[app]]".into(),
+            path if path == "app" || path == "api.key" => format!("[[{path}]]"),
             path => format!("[{path}]"),
         }
     }
@@ -92,6 +97,10 @@ impl Reference {
     fn new() -> Self {
         let config = Config {
             apps: vec![App::default()],
+            api: Api {
+                keys: vec![ApiKey::default()],
+                ..Api::default()
+            },
             ..Config::default()
         };
         let Node::Table(defaults) = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap() else {
@@ -282,7 +291,9 @@ fn example(sections: &[Section]) -> String {
         if !section.path.is_empty() {
             file.push('\n');
             comment(&mut file, &section.doc);
-            let _ = writeln!(file, "{}", section.head());
+            // Without a name and a secret, a key is refused.
+            let off = if section.path == API_KEY { "#" } else { "" };
+            let _ = writeln!(file, "{off}{}", section.head());
         }
         for key in &section.keys {
             comment(&mut file, &key.doc);
@@ -300,7 +311,9 @@ impl Key {
     /// The key with its default; commented out with an example where unset is the default.
     fn line(&self, section: &Section) -> String {
         // Without a key to check tokens with, any key of this section is refused.
-        let is_off = section.path == ["io-node", "token"] || (self.example.is_some() && !self.is_required(section));
+        let is_off = section.path == ["io-node", "token"]
+            || section.path == API_KEY
+            || (self.example.is_some() && !self.is_required(section));
         let value = self.example.as_ref().or(self.default.as_ref());
         let value = value.unwrap_or_else(|| panic!("{} has neither a default nor an example", self.name));
         format!("{}{} = {value}", if is_off { "#" } else { "" }, self.name)
@@ -388,7 +401,7 @@ const EXAMPLE_HEAD: &str = "\
 # Every key of plugnode's configuration with its default. Start plugnode with: plugnode run -c plugnode.toml
 #
 # Written from the source: the same texts with types and variables are in docs/configuration.md.
-# A line that begins with `#` directly followed by a letter is a key that is unset; remove the `#` to set it.
+# A line that begins with `#` directly followed by a letter is a key that is unset; remove the `#` to set it. So is `#[[api.key]]`.
 # The environment overrides this file: PLUGNODE_HTTP__LISTEN is `listen` in [http], PLUGNODE_APP__0__COMPONENT is
 # `component` of the first [[app]]. Relative paths start at the folder of this file. Sizes are \"64MB\", \"1MiB\" or a
 # number of bytes. Keys that end with -ms are whole milliseconds.

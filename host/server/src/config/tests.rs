@@ -42,7 +42,7 @@ const APP: &str = "[[app]]\ncomponent = \"chat.wasm\"\n";
 fn uncommented() -> String {
     let off = |line: &str| {
         line.strip_prefix('#')
-            .filter(|rest| rest.starts_with(char::is_alphabetic))
+            .filter(|rest| rest.starts_with(char::is_alphabetic) || rest.starts_with("[["))
             .map(String::from)
     };
     EXAMPLE
@@ -73,6 +73,7 @@ fn example_is_valid_and_has_the_defaults() {
         "plugnode.pem",
         "plugnode.key",
         "token.secret",
+        "office.secret",
         "token.pem",
         "token-ca.pem",
         "https.pem",
@@ -99,18 +100,24 @@ fn example_has_every_key_and_no_other() {
     let json = |config: &Config| {
         let mut json = serde_json::to_value(config).unwrap();
         json["app"] = json["app"][0].take();
+        json["api"]["key"] = json["api"]["key"][0].take();
         let mut found = BTreeSet::new();
         keys(&json, String::new(), &mut found);
         found
     };
     let known = json(&Config {
         apps: vec![App::default()],
+        api: Api {
+            keys: vec![ApiKey::default()],
+            ..Api::default()
+        },
         ..Config::default()
     });
 
     let example: toml::Table = uncommented().parse().unwrap();
     let mut example = serde_json::to_value(example).unwrap();
     example["app"] = example["app"][0].take();
+    example["api"]["key"] = example["api"]["key"][0].take();
     let mut documented = BTreeSet::new();
     keys(&example, String::new(), &mut documented);
 

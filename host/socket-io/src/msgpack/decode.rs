@@ -40,6 +40,23 @@ pub(crate) fn decode(data: &[u8]) -> Result<IncomingPacket, Malformed> {
     Ok(IncomingPacket { namespace, content })
 }
 
+/// Decodes a value that is no packet.
+///
+/// # Errors
+/// If it is not exactly one value.
+pub(super) fn value(data: &[u8]) -> Result<RawPayload, Malformed> {
+    let mut reader = Reader {
+        rest: data,
+        json: Vec::new(),
+        attachments: Vec::new(),
+    };
+    let value = reader.payload()?;
+    match reader.rest {
+        [] => Ok(value),
+        _ => Err(Malformed::Packet("bytes follow its end".into())),
+    }
+}
+
 /// The fields of a packet.
 #[derive(Debug)]
 struct Fields {

@@ -6,7 +6,7 @@
 //! - `application` opens a connection for each session. `protocol` turns its packets into sockets and their events, checks `token`, and
 //!   gives sockets their first `attributes`.
 //! - `intake` offers events to the transport; `pending_events` holds those that are not accepted yet.
-//! - `command_applier` applies commands; `questions` answers those to all io-nodes, and `summary` puts the answers together.
+//! - `command_applier` applies commands; `questions` answers those to all io-nodes.
 //! - `membership` keeps the io-node in the cluster. `cut_off` decides when it has lost the cluster, `drain` closes connections at the end.
 //! - A program that embeds the io-node uses its `handle` and is called by its `hooks`; `mounted` is the service for HTTP servers such as axum.
 //! - `settings_updater` changes `settings` while the io-node runs.
@@ -35,7 +35,6 @@ mod questions;
 mod service;
 mod settings;
 mod settings_updater;
-mod summary;
 #[cfg(test)]
 mod tests;
 mod token;
