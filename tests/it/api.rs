@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Node, RedisServer, component, repository, within, within_minutes};
+use plugnode_tests::{
+    Client, Cluster, Node, RedisServer, component, repository, temp_folder, verb, within, within_minutes,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -109,6 +111,9 @@ async fn assert_api_works(io: &Node, api: &Api) {
         .post("join", &json!({ "clients": [id], "channels": ["red", "blue"] }))
         .await;
     assert_eq!(joined.status, 200, "{joined:?}");
+    // With several shards, what is for a channel may overtake what was for a client, unless that was waited for.
+    let joined = api.post("find", &json!({ "clients": [id] })).await;
+    assert_eq!(joined.body["count"], json!(1), "{joined:?}");
     let batch = json!([
         { "clients": [id], "event": "one" },
         { "to": ["red"], "event": "two", "except": { "clients": [bob.id()] } },
@@ -137,15 +142,10 @@ async fn assert_api_works(io: &Node, api: &Api) {
         "{all:?}"
     );
 
-    // A query of a handler does not wait for the API node.
-    assert_eq!(
-        api.post("leave", &json!({ "clients": [id], "channels": ["red"] }))
-            .await
-            .status,
-        200
-    );
-    let left = api.post("find", &json!({ "to": ["red"] })).await;
-    assert_eq!(left.body["count"], json!(0), "{left:?}");
+    let leave = json!({ "clients": [id], "channels": ["red"] });
+    assert_eq!(api.post("leave", &leave).await.status, 200);
+    let left = api.post("find", &json!({ "clients": [id] })).await;
+    assert_eq!(left.body["clients"][0]["channels"], json!(["blue"]), "{left:?}");
 
     assert_events_are_acknowledged(api, &mut ada).await;
 
@@ -278,6 +278,9 @@ async fn repeated_calls_take_effect_once_through_kills() {
     assert_eq!(hears.event().await.0, "end");
 }
 
+/// Method, path, headers and body of a request; status and a part of the head of its answer.
+type Case<'a> = (&'a str, &'a str, String, &'a [u8], u16, &'a str);
+
 #[tokio::test]
 async fn hostile_requests_are_problems() {
     let apps = app("/", &component("faulty")) + &app("/shop/{id}", &component("faulty"));
@@ -294,7 +297,7 @@ async fn hostile_requests_are_problems() {
     );
     let item = r#"{"all":true,"event":"e"}"#;
     let long = format!("[{}]", [item; 6].join(","));
-    let cases: Vec<(&str, &str, String, &[u8], u16, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (
             "POST",
             "/api/v1/publish",
@@ -422,6 +425,28 @@ async fn hostile_requests_are_problems() {
     assert_eq!(last.status, 429, "{last:?}");
     assert!(last.head.contains("retry-after: "), "{last:?}");
     assert!(!node.log().contains(KEY) && !node.log().contains(WEAK_KEY));
+}
+
+#[tokio::test]
+async fn verbs_make_requests() {
+    let node = Node::run(&format!("{API}{}", app("/", &component("faulty")))).await;
+    let api = Api::of(&node).await;
+    let mut ada = Client::connect(&node).await;
+    let folder = temp_folder();
+    std::fs::write(folder.path().join("office.secret"), format!("{KEY}\n")).expect("the file can be written");
+    let address = format!("127.0.0.1:{}", api.port);
+    let ask = async |args: &[&str]| {
+        let of_api = ["--api", &address, "--key-file", "office.secret"];
+        verb(&[args, &of_api].concat(), folder.path()).await
+    };
+    let said = ask(&["publish", "/", "news", "[1]", "text", "--client", ada.id()]).await;
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(ada.event().await, ("news".into(), vec![json!([1]), json!("text")]));
+    let said = ask(&["event", "/", "faulty.count/1", "7"]).await;
+    assert_eq!(said.json()["args"], json!([1, 7]), "{said:?}");
+    let said = ask(&["event", "/none", "faulty.count/1"]).await;
+    assert!(!said.status.success(), "{said:?}");
+    assert!(format!("{said:?}").contains("no app serves the namespace"), "{said:?}");
 }
 
 /// The commands of docs/server-api.md.

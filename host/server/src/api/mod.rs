@@ -6,8 +6,11 @@
 //!   `plan`: the call to make. What is refused is a [`Problem`](problem), as RFC 9457 has it.
 //! - `member` is a member of the transport without clients. It offers calls to the transport as events and hears their answers.
 //!
+//! `client` makes requests, for the command line.
+//!
 //! An app-node carries out the call (`roles::app_node::calls`). The API knows neither sockets nor handlers.
 
+mod client;
 mod keys;
 mod media;
 mod member;
@@ -30,6 +33,7 @@ use plugnode_message::namespaces::Namespaces;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
 
+pub use self::client::call;
 pub use self::keys::{KeyRing, KeySettings, Permission};
 use self::member::Member;
 use self::service::ApiService;

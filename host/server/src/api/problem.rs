@@ -13,7 +13,7 @@ use plugnode_process::metrics::{self, Counter};
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    pub(super) body: ProblemBody,
+    pub(super) body: Box<ProblemBody>,
     retry_after: Option<u64>,
     allow: Option<&'static str>,
     counter: &'static Counter,
@@ -45,13 +45,13 @@ impl Problem {
     ) -> Self {
         Self {
             status,
-            body: ProblemBody {
+            body: Box::new(ProblemBody {
                 r#type: format!("urn:plugnode:api:{kind}"),
                 title,
                 status: status.as_u16(),
                 detail: detail.into(),
                 field: None,
-            },
+            }),
             retry_after: None,
             allow: None,
             counter,
