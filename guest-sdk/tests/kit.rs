@@ -1,5 +1,6 @@
 //! The public API of the SDK: handlers driven by the test kit.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use plugnode_sdk::prelude::*;
@@ -842,5 +843,64 @@ fn event_over_its_limit_of_commands_fails() {
             true => assert_eq!(handled.unwrap().commands.len(), 3),
             false => assert!(handled.unwrap_err().to_string().contains("limit of commands or bytes")),
         }
+    }
+}
+
+/// Tries what each message names and answers with the refusal.
+#[derive(Default)]
+struct Daring;
+
+impl Handler for Daring {
+    fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        let (long, period) = ("x".repeat(1_025), Duration::from_secs(1));
+        let timers = schedule::of_client();
+        let tried: Result<(), Error> = match message.event.as_str() {
+            "timer with a period of 49 ms" => {
+                let short = Duration::from_millis(49);
+                timers.every("key", short, "test.due/1", &()).map_err(Error::from)
+            }
+            "timer without a key" => timers.every("", period, "test.due/1", &()).map_err(Error::from),
+            "timer with a long key" => timers.every(&long, period, "test.due/1", &()).map_err(Error::from),
+            "cancelled timer without a key" => timers.cancel("").map_err(Error::from),
+            "timer without a kind" => timers.every("key", period, "", &()).map_err(Error::from),
+            "timer with a reserved kind" => {
+                let kind = "plugnode.mine/1";
+                timers.every("key", period, kind, &()).map_err(Error::from)
+            }
+            "timer with large data" => {
+                let data = "x".repeat(4_000_000);
+                timers.every("key", period, "test.due/1", &data).map_err(Error::from)
+            }
+            "event with a reserved name" => client.emit("connect", ()).map_err(Error::from),
+            "event with a long name" => client.emit(&long, ()).map_err(Error::from),
+            "channel with a long name" => client.join(format!("{long}y")).map_err(Error::from),
+            "event with 11 attachments" => {
+                let json = (0..11).map(|num| json!({ "_placeholder": true, "num": num }));
+                let payload = Payload {
+                    json: Value::from_iter(json).to_string(),
+                    attachments: vec![vec![0]; 11],
+                };
+                client.emit("bytes", &payload).map_err(Error::from)
+            }
+            "value over the limit" => kv::open("default")?
+                .set_bytes("key", &vec![0; 1_000_001])
+                .map_err(Error::from),
+            "addition to a text" => kv::open("default")?.add("text", 1).map_err(Error::from),
+            other => panic!("there is no {other:?}: add it here, and to the tests of the other kits"),
+        };
+        let refusal = tried.expect_err("it must be refused").to_string();
+        Ok(message.ack(refusal)?)
+    }
+}
+
+#[test]
+fn refuses_in_the_words_of_the_host() {
+    let refusals = serde_json::from_str::<BTreeMap<String, String>>(include_str!("refusals.json")).unwrap();
+    let mut app = Kit::<Daring>::new().with_value("default", "text", "no number");
+    app.connect("ada");
+    for (attempt, words) in refusals {
+        let answer = app.ask("ada", &attempt, ()).unwrap();
+        let [refusal] = serde_json::from_str::<[String; 1]>(&answer.json).unwrap();
+        assert!(refusal.ends_with(&words), "{attempt}: {refusal}");
     }
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, installed_tool, repository, run_command, temp_folder};
+use plugnode_tests::{Client, Node, binary, installed_tool, repository, run_command, temp_folder};
 use serde_json::json;
 use tempfile::TempDir;
 
 /// The crates that are published.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "engine-io",
     "plugnode-message",
     "plugnode-process",
@@ -18,6 +18,7 @@ const CRATES: [&str; 11] = [
     "plugnode-transport-redis",
     "plugnode-sdk",
     "plugnode-runtime",
+    "plugnode-settings",
     "plugnode-socket-io",
     "plugnode-server",
     "plugnode",
@@ -174,12 +175,17 @@ fn packed_python_package_tests_program() {
     }
     let program = repository().join("tests/py/handlers");
     let path = std::env::join_paths([&installed, &program]).expect("no path has a colon");
-    let said = run_command(
-        python()
-            .arg(repository().join("tests/py/test_handlers.py"))
-            .env("PYTHONPATH", path),
-    );
-    assert!(said.contains("Ran 11 tests"), "{said}");
+    for (tests, ran) in [
+        ("test_handlers.py", "Ran 11 tests"),
+        ("test_refusals.py", "Ran 5 tests"),
+    ] {
+        let said = run_command(
+            python()
+                .arg(repository().join("tests/py").join(tests))
+                .env("PYTHONPATH", &path),
+        );
+        assert!(said.contains(ran), "{said}");
+    }
 }
 
 /// mypy in strict mode, in the environment of `.ci/setup-tests`.
@@ -223,6 +229,13 @@ fn type_checker_passes_python_examples_and_finds_wrong_uses() {
     let examples = fs::read_dir(repository().join("examples/python")).expect("the folder exists");
     let mut programs: Vec<_> = examples.flatten().map(|example| example.path()).collect();
     assert!(!programs.is_empty());
+    let created = temp_folder();
+    run_command(
+        Command::new(binary())
+            .args(["new", "hello", "--lang", "python"])
+            .current_dir(created.path()),
+    );
+    programs.push(created.path().join("hello/app.py"));
     // Fails if one of its wrong uses is not found.
     programs.push(repository().join("tests/py/wrong_uses.py"));
     for program in programs {

@@ -31,7 +31,7 @@ async fn sighup_reloads_config_and_logs_changes() {
         "max-clients-per-address = 1\nping-interval-ms = 20000\n[log]\nlevel = \"debug\"\n[transport]\nlease-ms = 4000\n",
     );
     node.send_sighup();
-    let line = node.logged("changed: ").await;
+    let line = node.logged("configuration reloaded changed=").await;
     for part in [
         "io-node.max-clients-per-address: null → 1",
         "log.level: \"info\" → \"debug\"",

@@ -3,13 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use plugnode_tests::{
-    Client, Heard, Node, app, component, free_port, node_script, repository, run_command, run_to_end, temp_folder,
-    verb, within,
+    Client, Heard, Node, app, binary, component, free_port, node_script, repository, run_command, run_to_end,
+    temp_folder, verb, within,
 };
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Barrier;
 
 const ADMISSION: &str = "admission = true";
 
@@ -27,7 +34,8 @@ pub(crate) async fn built(script: &str) -> (PathBuf, TempDir) {
 async fn socketio_server_program_runs_in_several_instances() {
     let (component, _folder) = built("tests/js/handlers/server.js").await;
     for (dispatch, arguments) in [("sticky", &[][..]), ("round-robin", &["spread"])] {
-        let settings = format!("{ADMISSION}\ninstances = 3\ndispatch = {dispatch:?}");
+        // Some events set thousands of timers, on a machine that does other things as well.
+        let settings = format!("{ADMISSION}\ninstances = 3\ndispatch = {dispatch:?}\nlimits = {{ time-ms = 5000 }}");
         let apps = [app("/", &component, &settings), app("/second", &component, &settings)];
         let node = Node::run(&apps.concat()).await;
         let url = node.url();
@@ -46,6 +54,51 @@ async fn whiteboard_example_runs() {
     let (component, _folder) = built("examples/js/whiteboard/server.js").await;
     let node = Node::app(&component, "").await;
     node_script("whiteboard.mjs", &[&node.url()]).await;
+}
+
+/// An HTTP server that answers nothing until this many requests are open at once.
+async fn answers_together(requests: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it has an address").port();
+    let together = Arc::new(Barrier::new(requests));
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.expect("it listens");
+            let together = together.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                connection.read(&mut request).await.expect("a request comes");
+                together.wait().await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                connection.write_all(answer).await.expect("the client reads");
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn pool_grows_while_instances_wait_for_answers() {
+    const CLIENTS: usize = 24;
+    let (component, _folder) = built("tests/js/handlers/fetch.js").await;
+    let port = answers_together(CLIENTS).await;
+    let settings = format!(
+        "instances = 2\nmax-instances = {CLIENTS}\ngrants = {{ http = [\"127.0.0.1:{port}\"] }}\nlimits = {{ time-ms = 20_000 }}"
+    );
+    let node = Node::app(&component, &settings).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(Client::connect(&node).await);
+    }
+    let url = [json!(format!("http://127.0.0.1:{port}/"))];
+    let asking = clients.iter_mut().map(|client| client.ask("fetch", &url));
+    for told in join_all(asking).await {
+        assert_eq!(
+            (&told[0]["status"], &told[0]["text"]),
+            (&json!(200), &json!("ok")),
+            "{told:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -67,6 +120,44 @@ async fn fetch_reaches_only_granted_hosts() {
     let told = client.ask("fetch", &[json!("http://127.0.0.1:1/")]).await;
     let error = told[0]["error"].as_str().expect("it is denied");
     assert!(error.contains("grants = { http = [\"127.0.0.1:1\"] }"), "{error}");
+}
+
+#[tokio::test]
+async fn fetch_over_limit_of_open_requests_fails() {
+    let (component, _folder) = built("tests/js/handlers/fetch.js").await;
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let url = format!("http://{}/", server.local_addr().expect("it is bound"));
+    let connected = Arc::new(AtomicUsize::new(0));
+    let count = connected.clone();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = server.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                // Time for further connections, if there were any.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+                let _ = connection.write_all(answer).await;
+            });
+        }
+    });
+    let host = url.trim_start_matches("http://").trim_end_matches('/');
+    let settings = format!("grants = {{ http = [{host:?}] }}\nlimits = {{ time-ms = 5000, http-requests = 3 }}");
+    let node = Node::app(&component, &settings).await;
+    let mut client = Client::connect(&node).await;
+    let urls = vec![url.clone(); 20];
+    let answers = client.ask("all", &[json!(urls)]).await;
+    let answers = answers[0].as_array().expect("an answer for each");
+    let failed = |answer: &&serde_json::Value| {
+        let error = answer["error"].as_str();
+        error.is_some_and(|error| error.contains("raise limits.http-requests"))
+    };
+    assert_eq!(answers.iter().filter(failed).count(), 17, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer["text"] == "ok").count(), 3);
+    assert_eq!(connected.load(Ordering::Relaxed), 3);
+    // Its requests have ended, so there is room again.
+    let answers = client.ask("all", &[json!([url])]).await;
+    assert_eq!(answers[0][0]["text"], json!("ok"), "{answers:?}");
+    assert_eq!(node.log().matches("the instance has too many open").count(), 1);
 }
 
 #[tokio::test]
@@ -170,6 +261,157 @@ async fn new_typescript_project_type_checks_and_reloads() {
 }
 
 #[tokio::test]
+async fn new_projects_build_and_pass_their_own_tests() {
+    let folder = temp_folder();
+    for (language, component) in [("js", "server.wasm"), ("ts", "server.wasm"), ("python", "app.wasm")] {
+        let said = verb(&["new", language, "--lang", language], folder.path()).await;
+        assert!(said.status.success(), "{said:?}");
+        let project = folder.path().join(language);
+        if language == "ts" {
+            // As after `npm install`.
+            let modules = repository().join("tests/node_modules");
+            std::os::unix::fs::symlink(modules, project.join("node_modules")).expect("the link can be created");
+        }
+        let said = verb(&["build"], &project).await;
+        assert!(said.status.success() && project.join(component).is_file(), "{said:?}");
+        let said = verb(&["test", ".", "events.toml"], &project).await;
+        assert_eq!(said.out, "events.toml: 2 events, as expected\n", "{language}: {said:?}");
+    }
+}
+
+/// Reuses the dependencies of the example handlers: the same versions, profile and folder.
+#[test]
+fn new_rust_project_builds_and_passes_its_own_tests() {
+    let folder = temp_folder();
+    let project = folder.path().join("fresh-rust");
+    let plugnode = |args: &[&str], folder: &Path| {
+        let cargo = repository().join("target/guest-cargo");
+        run_command(
+            Command::new(binary())
+                .args(args)
+                .current_dir(folder)
+                .env("PLUGNODE_GUEST_CARGO", cargo),
+        )
+    };
+    let sdk = repository().join("guest-sdk");
+    let sdk = sdk.to_str().expect("the path is UTF-8");
+    plugnode(&["new", "fresh-rust", "--sdk", sdk], folder.path());
+    fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("the file can be copied");
+    let guests = repository().join("target/guests");
+    let settings = format!(
+        "[build]\ntarget-dir = {guests:?}\n[net]\noffline = true\n[profile.release]\ndebug = \"line-tables-only\"\n"
+    );
+    fs::create_dir(project.join(".cargo")).expect("the folder can be created");
+    fs::write(project.join(".cargo/config.toml"), settings).expect("the file can be written");
+    plugnode(&["build"], &project);
+    assert!(project.join("fresh_rust.wasm").is_file());
+    let said = plugnode(&["test", ".", "events.toml"], &project);
+    assert!(said.contains("events.toml: 2 events, as expected\n"), "{said}");
+}
+
+#[tokio::test]
+async fn names_what_has_no_effect_and_what_to_do() {
+    let folder = temp_folder();
+    let program = "const app = require(\"express\")();\nconst { Server } = require(\"socket.io\");\n\
+                   app.get(\"/health\", (req, res) => res.end());\n\
+                   const io = new Server(require(\"http\").createServer(app), { connectionStateRecovery: {}, path: \"/ws\" });\n\
+                   io.engine.on(\"connection_error\", () => {});\nio.of(\"/\").adapter.on(\"create-room\", () => {});\n\
+                   io.adapter({});\nsetInterval(() => io.emit(\"tick\"), 1000);\n\
+                   io.on(\"connection\", (socket) => socket.conn.on(\"upgrade\", () => {}));\n";
+    fs::write(folder.path().join("server.js"), program).expect("the file can be written");
+    let node = Node::dev(&folder.path().join("server.js"), &[]).await;
+    let _clients = [Client::connect(&node).await, Client::connect(&node).await];
+    for (what, remedy) in [
+        ("the route get \"/health\" of express", "frontend.static-dir"),
+        ("the option connectionStateRecovery of Server", "key-value store"),
+        ("the option path of Server", "io-node.path"),
+        ("io.engine.on(\"connection_error\")", "io.use"),
+        ("adapter.on(\"create-room\")", "connections and disconnects"),
+        ("io.adapter", "by themselves"),
+        ("setInterval between events", "schedule.app.every"),
+        ("socket.conn.on(\"upgrade\")", "disconnect"),
+    ] {
+        let words = format!("{what} has no effect in plugnode: ");
+        node.logged(remedy).await;
+        let log = node.log().replace("\\\"", "\"");
+        assert_eq!(log.matches(&words).count(), 1, "{words}: {log}");
+    }
+
+    let program = "const { Server } = require(\"socket.io\");\nconst { createAdapter } = require(\"@socket.io/redis-adapter\");\n";
+    fs::write(folder.path().join("other.js"), program).expect("the file can be written");
+    let said = verb(&["build", "other.js"], folder.path()).await;
+    let words = "other.js:2:27: \"@socket.io/redis-adapter\" cannot be used in a component: remove it; ";
+    assert!(!said.status.success() && said.err.contains(words), "{said:?}");
+}
+
+#[tokio::test]
+async fn build_refuses_syntax_errors_with_place_and_code() {
+    let folder = temp_folder();
+    let place = |file: &str| folder.path().join(file);
+    fs::create_dir(place("shop")).expect("the folder can be created");
+    let stray = "this is no Python\n";
+    for (file, text, words) in [
+        (
+            "common.js",
+            "const { on } = require(\"plugnode\"); let a = = 1;\non(\"a\", () => 1);\n",
+            "common.js:1:45: SyntaxError: ",
+        ),
+        (
+            "module.js",
+            "import { on } from \"plugnode\";\n\non(\"a\", () => {\n  const x = = 3;\n});\n",
+            "module.js:4:13: SyntaxError: ",
+        ),
+        ("open.mjs", "on(\"a\", () => {\n", "open.mjs:1:"),
+        (
+            "app.py",
+            "from plugnode import app\n\n\n@app.on(\"a\")\ndef a(client)\n    return 1\n",
+            "app.py:5:14: SyntaxError: expected ':'\n",
+        ),
+        ("main.py", "from shop import cart\n", "shop/cart.py:2:5: "),
+    ] {
+        fs::write(
+            place("shop/cart.py"),
+            if file == "main.py" { "x = 1\nx = (\n" } else { stray },
+        )
+        .expect("it is writable");
+        fs::write(place(file), text).expect("the file can be written");
+        let said = verb(&["build", file], folder.path()).await;
+        assert!(
+            !said.status.success() && said.err.contains(words),
+            "{words:?}: {said:?}"
+        );
+        let line = words.split(':').nth(1).expect("words have a line");
+        assert!(said.err.contains(&format!("  > {line} | ")), "{said:?}");
+        // `dev` says the same, and names no file of its own.
+        let said = verb(&["dev", file, "--port", "0"], folder.path()).await;
+        assert!(
+            !said.status.success() && said.err.contains(words),
+            "{words:?}: {said:?}"
+        );
+        fs::remove_file(place(file)).expect("the file is there");
+    }
+    // What is not imported, and what fails when it runs, does not keep a program from being built.
+    for (file, text) in [
+        ("app.py", "from plugnode import config\nconfig[\"missing\"]\n"),
+        ("server.js", "\"use strict\";\nconst at = JSON.parse(undefined);\n"),
+        (
+            "server.mjs",
+            "import { config } from \"plugnode\";\nJSON.parse(config.missing);\n",
+        ),
+    ] {
+        fs::write(place("shop/cart.py"), stray).expect("the file can be written");
+        fs::write(place(file), text).expect("the file can be written");
+        let said = verb(&["build", file], folder.path()).await;
+        assert!(said.status.success(), "{said:?}");
+        let said = verb(&["dev", file, "--port", "0"], folder.path()).await;
+        assert!(
+            !said.status.success() && said.err.contains(&format!(" {file} cannot be its first release")),
+            "{said:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn new_from_program_writes_its_settings() {
     let folder = temp_folder();
     let script = repository().join("tests/js/handlers/server.js");
@@ -212,7 +454,15 @@ async fn packed_npm_package_tests_and_builds_program() {
         r#"{ "private": true, "type": "module", "main": "server.js" }"#,
     )
     .expect("the file can be written");
-    for file in ["server.js", "server.test.mjs", "timers.js", "timers.test.mjs"] {
+    let refusals = repository().join("guest-sdk/tests/refusals.json");
+    fs::copy(refusals, at("program/refusals.json")).expect("the file can be copied");
+    for file in [
+        "server.js",
+        "server.test.mjs",
+        "timers.js",
+        "timers.test.mjs",
+        "refusals.test.mjs",
+    ] {
         let from = repository().join("tests/js/handlers").join(file);
         fs::copy(from, at("program").join(file)).expect("the file can be copied");
     }

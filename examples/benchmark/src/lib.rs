@@ -5,13 +5,18 @@
 
 mod order;
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use plugnode_sdk::prelude::*;
-use plugnode_sdk::{all, kv, to};
+use plugnode_sdk::schedule::Due;
+use plugnode_sdk::{all, kv, schedule, to};
 
 pub use order::Order;
 
 /// The bucket of the clients' counters.
 const BUCKET: &str = "default";
+/// The kind of the timers.
+const TICK: &str = "benchmark.tick/1";
 
 /// The handler.
 #[derive(Default)]
@@ -44,7 +49,21 @@ impl Handler for Benchmark {
                 bucket.set(client.id(), &count)?;
                 client.emit("count", (count, message.arg::<u64>(0)?))?;
             }
+            // (ms): sets a periodic timer of the client, whose events it receives.
+            "every" => {
+                let period = Duration::from_millis(message.arg(0)?);
+                schedule::of_client().every("tick", period, TICK, &())?;
+                message.ack("ok")?;
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, due: &Due) -> Result {
+        if let Some(client) = &due.client {
+            let since_epoch = due.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            client.emit("tick", (since_epoch.as_millis() as u64, due.missed))?;
         }
         Ok(())
     }

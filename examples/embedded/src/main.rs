@@ -13,7 +13,7 @@ use anyhow::Result;
 use plugnode::embed::{AppNode, CustomCommand, IoHandle, IoNode, Native, Newcomer, Refusal, config, frontend};
 use plugnode::http::{self, HttpSettings};
 use plugnode::shutdown::Shutdown;
-use plugnode::transport::{Memory, MemorySettings, Transport};
+use plugnode::transport::{Memory, Transport, TransportSettings};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -31,7 +31,7 @@ async fn main() -> Result<()> {
     let component = arguments.next().map(PathBuf::from);
 
     let shutdown = Shutdown::new();
-    let transport = Transport::from(Memory::new(MemorySettings::default()));
+    let transport = Transport::from(Memory::new(TransportSettings::default()));
     let mut app_node = AppNode::builder(transport.clone()).native("/", Native::of::<Puzzle>());
     let mut io_node = IoNode::builder(transport.clone()).namespace("/");
     if let Some(component) = component {
@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
         let _ = tokio::signal::ctrl_c().await;
         ending.begin();
     });
-    io_node.serve(listener, &HttpSettings::default()).await;
+    io_node.serve(listener, &HttpSettings::default()).await?;
     shutdown.drained(SHUTDOWN_LIMIT).await;
     Ok(())
 }

@@ -4,6 +4,8 @@
 
 const crypto = require("node:crypto");
 
+const rules = require("./rules");
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -16,11 +18,11 @@ const config = Object.create(null);
 const timers = new Map();
 
 let event = newEvent();
-/** The client and namespace of the event, and the facts of its timer. */
-let origin = { client: undefined, namespace: "/", facts: {} };
+/** The client, namespace and kind of the event, and the facts of its timer. */
+let origin = { client: undefined, namespace: "/", kind: undefined, facts: {} };
 
 function newEvent() {
-  return { commands: [], writes: [], values: new Map() };
+  return { commands: [], writes: [], values: new Map(), quota: new rules.Quota() };
 }
 
 const idOf = (bucket, key) => `${bucket}\n${key}`;
@@ -28,7 +30,10 @@ const stored = (bucket, key) => {
   const id = idOf(bucket, key);
   return event.values.has(id) ? event.values.get(id) : buckets.get(bucket)?.get(key);
 };
-const write = (bucket, key, value) => {
+/** Records a write; `undefined` deletes the key. */
+const write = (bucket, key, value, quota) => {
+  const size = value === undefined ? 0 : rules.value(value);
+  event.quota.charge(rules.sizeOf(bucket) + rules.sizeOf(key) + size, quota);
   event.values.set(idOf(bucket, key), value);
   event.writes.push([bucket, key, value]);
 };
@@ -46,7 +51,11 @@ const describe = ({ ns, all, clients: ids = [], channels = [], exceptClients = [
   const except = [...new Set([...exceptClients, ...exceptChannels])];
   return { ...(ns && ns !== "/" ? { namespace: ns } : {}), ...to, ...(except.length > 0 ? { except } : {}) };
 };
-const record = (command) => event.commands.push(command);
+/** Records a command that counts for this many bytes. */
+const record = (size, command, quota) => {
+  event.quota.charge(size, quota);
+  event.commands.push(command);
+};
 
 /** The owner of a timer that the event sets; undefined if a client must own it and cannot: there is none, or it has disconnected. */
 const timerOwner = (of) => {
@@ -54,36 +63,73 @@ const timerOwner = (of) => {
   return clients.has(origin.client?.id) ? origin.client : undefined;
 };
 /** `of` in the effects of timers. */
-const ownerName = (isClient) => {
-  const of = isClient ? "client" : "app";
-  if (timerOwner(of) === undefined) throw new Error("this event has no connected client to own the timer: use a timer of the app");
-  return of;
-};
+const ownerName = (isClient) => (isClient ? "client" : "app");
+/** Checks the owner and key of a timer. */
+const checkTimer = (isClient, key) => rules.timer(origin.kind, hasClient(), isClient, key);
+const hasClient = () => origin.client !== undefined;
+
+function recordTimer(isClient, key, time, kind, data) {
+  const size = checkTimer(isClient, key) + rules.timerEvent(kind, data);
+  const of = ownerName(isClient);
+  record(size, { type: "timer", of, key, ...time, kind, data: JSON.parse(decoder.decode(data)) }, rules.WRITE_QUOTA);
+}
+
+/** Checks an event to clients, and the token of a request. */
+const checkEvent = (to, name, json, attachments, token = "") =>
+  rules.event(name) + rules.checkSize(rules.sizeOf(token)) + rules.payload(json, attachments) + rules.audience(to);
 
 const host = {
-  publish: (to, name, json, how, attachments) =>
-    record({ type: "emit", to: describe(to), event: name, args: argsOf(json, attachments), ...(how & 1 ? { volatile: true } : {}) }),
-  subscribe: (to, rooms) => record({ type: "join", to: describe(to), rooms }),
-  unsubscribe: (to, rooms) => record({ type: "leave", to: describe(to), rooms }),
-  ack: (_, json, attachments) => record({ type: "ack", args: argsOf(json, attachments) }),
-  request: (to, name, json, _, token, attachments) =>
-    record({ type: "ask", to: describe(to), event: name, args: argsOf(json, attachments), token, one: true }),
-  collect: (to, name, json, _, token, attachments) =>
-    record({ type: "ask", to: describe(to), event: name, args: argsOf(json, attachments), token }),
-  findClients: (to, _most, _wait, token) => record({ type: "find", to: describe(to), token }),
-  disconnect: (to, close) => record({ type: "disconnect", to: describe(to), close }),
-  patchAttributes: (client, patch) => record({ type: "attributes", client, patch: JSON.parse(patch) }),
-  refuse: (message, data) => record({ type: "refuse", message, ...(data === undefined ? {} : { data: JSON.parse(data) }) }),
-  custom: (node, kind, data) => record({ type: "custom", ...(node ? { node } : {}), kind, data: Buffer.from(data) }),
+  publish(to, name, json, how, attachments) {
+    if (how & 2) rules.local(hasClient());
+    const size = checkEvent(to, name, json, attachments);
+    const args = argsOf(json, attachments);
+    record(size, { type: "emit", to: describe(to), event: name, args, ...(how & 1 ? { volatile: true } : {}) });
+  },
+  subscribe: (to, rooms) => record(rules.audience(to) + rules.newChannels(rooms), { type: "join", to: describe(to), rooms }),
+  unsubscribe: (to, rooms) =>
+    record(rules.audience(to) + rooms.reduce((sum, room) => sum + rules.sizeOf(room), 0), { type: "leave", to: describe(to), rooms }),
+  ack: (_, json, attachments) => record(rules.payload(json, attachments), { type: "ack", args: argsOf(json, attachments) }),
+  request(to, name, json, _, token, attachments) {
+    const size = checkEvent(to, name, json, attachments, token);
+    record(size, { type: "ask", to: describe(to), event: name, args: argsOf(json, attachments), token, one: true });
+  },
+  collect(to, name, json, _, token, attachments) {
+    rules.query(hasClient());
+    const size = checkEvent(to, name, json, attachments, token);
+    record(size, { type: "ask", to: describe(to), event: name, args: argsOf(json, attachments), token });
+  },
+  findClients(to, _most, _wait, token) {
+    rules.query(hasClient());
+    record(rules.audience(to) + rules.sizeOf(token), { type: "find", to: describe(to), token });
+  },
+  disconnect: (to, close) => record(rules.audience(to), { type: "disconnect", to: describe(to), close }),
+  patchAttributes: (client, patch) =>
+    record(rules.sizeOf(client) + rules.patch(patch), { type: "attributes", client, patch: JSON.parse(patch) }),
+  refuse(message, data) {
+    const size = rules.refusal(origin.kind, message, data);
+    record(size, { type: "refuse", message, ...(data === undefined ? {} : { data: JSON.parse(data) }) });
+  },
+  custom(node, kind, data) {
+    const size = rules.customKind(kind) + rules.checkSize(data.length);
+    record(size, { type: "custom", ...(node ? { node } : {}), kind, data: Buffer.from(data) });
+  },
   keyGet: (bucket, key) => stored(bucket, key),
-  keySet: (bucket, key, value) => write(bucket, key, Uint8Array.from(value)),
-  keyDelete: (bucket, key) => write(bucket, key, undefined),
-  keyAdd: (bucket, key, by) => write(bucket, key, encoder.encode(String(Number(decoder.decode(stored(bucket, key) ?? encoder.encode("0"))) + by))),
-  timerAt: (client, key, time, kind, data) =>
-    record({ type: "timer", of: ownerName(client), key, at: time, kind, data: JSON.parse(decoder.decode(data)) }),
-  timerEvery: (client, key, period, kind, data) =>
-    record({ type: "timer", of: ownerName(client), key, every: period, kind, data: JSON.parse(decoder.decode(data)) }),
-  timerCancel: (client, key) => record({ type: "cancel", of: ownerName(client), key }),
+  keySet: (bucket, key, value, ttl) => write(bucket, key, Uint8Array.from(value), ttl === undefined ? rules.STORE_QUOTA : rules.WRITE_QUOTA),
+  keyDelete: (bucket, key) => write(bucket, key, undefined, rules.STORE_QUOTA),
+  keyAdd(bucket, key, by) {
+    const sum = rules.sum(key, decoder.decode(stored(bucket, key) ?? encoder.encode("0")), by);
+    write(bucket, key, encoder.encode(sum), rules.WRITE_QUOTA);
+  },
+  timerAt: (client, key, time, kind, data) => recordTimer(client, key, { at: time }, kind, data),
+  timerEvery(client, key, period, kind, data) {
+    // The host takes whole milliseconds.
+    rules.period(Math.trunc(period));
+    recordTimer(client, key, { every: period }, kind, data);
+  },
+  timerCancel(client, key) {
+    const size = checkTimer(client, key);
+    record(size, { type: "cancel", of: ownerName(client), key }, rules.WRITE_QUOTA);
+  },
   keyList(bucket, prefix) {
     const keys = new Set(buckets.get(bucket)?.keys());
     for (const [written, key, value] of event.writes) if (written === bucket) value === undefined ? keys.delete(key) : keys.add(key);

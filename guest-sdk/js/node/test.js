@@ -32,7 +32,8 @@ const enqueue = (task) => {
 /** Handles one event of a client and returns its effects. `args` are those of `internal.dispatch`. A failed event throws, and has no effects. */
 const handle = (client, ...args) => handleFrom({ client, namespace: client.namespace, facts: {} }, ...args);
 
-async function handleFrom(origin, ...args) {
+async function handleFrom(from, ...args) {
+  const origin = { ...from, kind: args[0] };
   world.take();
   world.enter(origin);
   const begun = Date.now();

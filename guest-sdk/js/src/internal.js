@@ -283,10 +283,26 @@ function explain(error) {
   return require("source-map").explain(error);
 }
 
+/** What a program calls, and plugnode ignores: each is logged once in an instance. */
+const ignored = new Set();
+
+/** Logs that a call or option of the program has no effect, and what to do instead. */
+function ignore(what, remedy) {
+  if (ignored.has(what) || ignored.size >= 100) return;
+  ignored.add(what);
+  host.log(2, "plugnode", `${what} has no effect in plugnode: ${remedy}`);
+}
+
 // ---- Timers ----
 
 function setTimer(callback, delay, args, isRepeated) {
   if (typeof callback !== "function") throw new TypeError("the callback of a timer must be a function");
+  if (isRepeated) {
+    ignore(
+      "setInterval between events",
+      "an instance runs only while it handles events; schedule.app.every of the module plugnode sends an event in each period",
+    );
+  }
   if (timers.size >= MAX_TIMERS) throw new RangeError(`cannot set a timer: no more than ${MAX_TIMERS} can be pending in an instance`);
   const every = Math.max(1, Math.min(Number(delay) || 0, 2 ** 31 - 1));
   const due = delay > 0 ? Date.now() + every : 0;
@@ -436,6 +452,7 @@ module.exports = {
   fail,
   hold,
   host,
+  ignore,
   openQueries: () => queries.size,
   isMuted: () => isMuted,
   mute,

@@ -2,6 +2,7 @@
 // serve pages and accept connections, so HTTP servers and Express accept all calls and do nothing.
 
 const EventEmitter = require("events");
+const internal = require("internal");
 const { inspect, format } = require("inspect");
 
 const callLater = (callback) => {
@@ -31,9 +32,20 @@ const http = { createServer, Server: HttpServer };
 /** Express without effect: the frontend serves the pages. */
 function express() {
   const app = () => {};
-  for (const name of ["use", "get", "post", "put", "delete", "all", "set", "enable", "disable", "engine", "param"]) {
-    app[name] = () => app;
+  for (const name of ["use", "set", "enable", "disable", "engine", "param"]) app[name] = () => app;
+  for (const name of ["get", "post", "put", "patch", "delete", "all"]) {
+    app[name] = (path, ...handlers) => {
+      // With one argument, `get` reads a setting.
+      if (handlers.length > 0) {
+        internal.ignore(
+          `the route ${name} ${JSON.stringify(String(path))} of express`,
+          "plugnode serves the files of frontend.static-dir; serve other routes by another program behind the same proxy",
+        );
+      }
+      return app;
+    };
   }
+  app.route = () => app;
   app.listen = (...args) => new HttpServer().listen(...args);
   app.locals = {};
   return app;

@@ -13,6 +13,13 @@ const { STATE, Socket, restore, saveOnCommit } = require("socket");
 
 const { effects, run } = internal;
 
+/** A method that takes a listener which is never called, and says so. */
+const ignoredListener = (nameOf, remedy) =>
+  function (event) {
+    internal.ignore(nameOf(String(event)), remedy);
+    return this;
+  };
+
 // ---- Namespaces ----
 
 class Namespace extends EventEmitter {
@@ -53,9 +60,7 @@ class Namespace extends EventEmitter {
       get sids() {
         return new Map([...sockets.values()].map((socket) => [socket.id, socket.rooms]));
       },
-      on() {
-        return this;
-      },
+      on: ignoredListener((event) => `adapter.on(${JSON.stringify(event)})`, "listen to connections and disconnects of clients"),
     };
   }
   compress() {
@@ -90,6 +95,25 @@ class ParentNamespace extends Namespace {
   }
 }
 
+/** What to do in place of options that programs rely on. */
+const OPTION_REMEDIES = {
+  adapter: "remove it; the nodes of plugnode share clients and rooms by themselves",
+  allowEIO3: "set io-node.socket-io-2 in plugnode.toml",
+  allowRequest: "refuse clients in io.use, with admission = true in the [[app]]",
+  connectionStateRecovery:
+    "a client that reconnects is a new one, and socket.recovered is false; keep what it needs in the key-value store, by an id in its auth",
+  connectTimeout: "set io-node.connect-timeout-ms in plugnode.toml",
+  cookie: "put a load balancer with sticky sessions in front of several io-nodes",
+  cors: "set io-node.allowed-origins in plugnode.toml, if pages come from elsewhere",
+  maxHttpBufferSize: "set io-node.max-payload in plugnode.toml",
+  parser: "set io-node.parser in plugnode.toml",
+  path: "set io-node.path in plugnode.toml",
+  pingInterval: "set io-node.ping-interval-ms in plugnode.toml",
+  pingTimeout: "set io-node.ping-timeout-ms in plugnode.toml",
+  transports: "set io-node.transports in plugnode.toml",
+  upgradeTimeout: "set io-node.upgrade-timeout-ms in plugnode.toml",
+};
+
 class Server extends EventEmitter {
   #namespaces = new Map();
   #parents = [];
@@ -97,7 +121,10 @@ class Server extends EventEmitter {
 
   constructor(server, options) {
     super();
-    this.options = options ?? (isObject(server) ? server : {}) ?? {};
+    this.options = options ?? (isObject(server) && !(server instanceof EventEmitter) ? server : {}) ?? {};
+    for (const name of Object.keys(this.options)) {
+      if (Object.hasOwn(OPTION_REMEDIES, name)) internal.ignore(`the option ${name} of Server`, OPTION_REMEDIES[name]);
+    }
     /** The namespace `/`. */
     this.sockets = this.of("/");
     const { sockets } = this;
@@ -105,10 +132,13 @@ class Server extends EventEmitter {
       get clientsCount() {
         return sockets.sockets.size;
       },
-      on() {
-        return this;
+      on: ignoredListener(
+        (event) => `io.engine.on(${JSON.stringify(event)})`,
+        "io-nodes hold the connections; their metrics and logs have what fails, and io.use sees the headers of each client",
+      ),
+      use() {
+        internal.ignore("io.engine.use", "read socket.handshake.headers in io.use, which can refuse a client");
       },
-      use() {},
       generateId: undefined,
     };
     internal.addApi(new ServerApi(this));
@@ -188,13 +218,15 @@ class Server extends EventEmitter {
   onconnection() {
     return this;
   }
-  path() {
+  path(path) {
+    if (path !== undefined) internal.ignore("io.path", OPTION_REMEDIES.path);
     return this;
   }
   serveClient() {
     return this;
   }
   adapter() {
+    internal.ignore("io.adapter", OPTION_REMEDIES.adapter);
     return this;
   }
   connectTimeout() {

@@ -19,6 +19,12 @@ const { effects, host } = internal;
 /** The key of a socket's internal state, which must not collide with properties of the program. */
 const STATE = Symbol("state");
 
+/** `on` of `socket.conn`. */
+function ignoredListener(event) {
+  internal.ignore(`socket.conn.on(${JSON.stringify(String(event))})`, "io-nodes hold the connections; listen to disconnect of the socket");
+  return this;
+}
+
 class Socket extends EventEmitter {
   constructor(nsp, client) {
     super();
@@ -101,12 +107,8 @@ class Socket extends EventEmitter {
       get remoteAddress() {
         return handshake.address;
       },
-      on() {
-        return this;
-      },
-      once() {
-        return this;
-      },
+      on: ignoredListener,
+      once: ignoredListener,
       close: () => void this.disconnect(true),
     };
   }

@@ -168,7 +168,7 @@ class App:
         try:
             self._call("connection", client, info)
         except Refuse as refusal:
-            data = None if refusal.data is None else json.dumps(refusal.data)
+            data = None if refusal.data is None else json.dumps(refusal.data, allow_nan=False)
             try:
                 outbox.refuse(str(refusal), data)
             except Err:

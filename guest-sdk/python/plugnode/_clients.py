@@ -74,7 +74,7 @@ class Client(Audience):
 
     def set(self, **patch: Any) -> None:
         """Merges these into the client's attributes, which last as long as the connection. None removes an attribute."""
-        outbox.patch_attributes(self.id, json.dumps(patch))
+        outbox.patch_attributes(self.id, json.dumps(patch, allow_nan=False))
         for name, value in patch.items():
             if value is None:
                 self.attributes.pop(name, None)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import _test_rules as rules
+
 
 class Err(Exception):
     """The error of an import of the contract."""
@@ -66,6 +68,43 @@ _TYPES = _records(
 _OUTBOX = _records(
     Selection="clients channels", Audience="namespace to except_", Scope_All="", Scope_Only="value"
 )
+#: The cases of the errors of each interface.
+_ERRORS = {
+    "outbox": _records(
+        Error_Denied="value", Error_QuotaExceeded="", Error_PayloadTooLarge="", Error_Invalid="value", Error_Other="value"
+    ),
+    "schedule": _records(Error_Denied="value", Error_QuotaExceeded="", Error_Invalid="value", Error_Other="value"),
+    "kv": _records(Error_Denied="value", Error_QuotaExceeded="", Error_Invalid="value", Error_Other="value"),
+    "store": _records(Error_NoSuchStore="", Error_AccessDenied="", Error_Other="value"),
+}
+#: What the errors of `wasi:keyvalue`, which have no case for it, say.
+_NO_QUOTA_FOR_WRITE = "this event has used up its writes or bytes: write less, or raise limits.commands or limits.bytes"
+
+
+def _error(interface: str, refusal: rules.Refusal) -> Err:
+    """The error of an interface for a refusal."""
+    cases = _ERRORS[interface]
+    if interface == "store":
+        return Err(cases["Error_Other"](refusal.reason or _NO_QUOTA_FOR_WRITE))
+    case = cases[f"Error_{refusal.case.value}"]
+    return Err(case(refusal.reason) if refusal.reason else case())
+
+
+#: Imports by name.
+Commands = dict[str, Callable[..., None]]
+
+
+def _checked(interface: str, function: Callable[..., None]) -> Callable[..., None]:
+    """An import, whose refusals become the errors of its interface."""
+
+    def call(*args: Any) -> None:
+        try:
+            function(*args)
+        except rules.Refusal as refusal:
+            raise _error(interface, refusal) from None
+
+    return call
+
 
 
 class Delivery(enum.Flag):
@@ -101,13 +140,14 @@ class World:
         self.buckets: dict[str, dict[str, bytes]] = {}
         #: The timers by owner and key. The owner is a client, or the namespace of the app.
         self.timers: dict[tuple[Any, str], Timer] = {}
-        self.enter(None, "/")
+        self.enter(None, "/", None)
         self.take()
 
-    def enter(self, client: Any, namespace: str) -> None:
-        """Sets the client and the namespace of the current event."""
+    def enter(self, client: Any, namespace: str, call: str | None) -> None:
+        """Sets the client, the namespace and the kind of the current event. Without a kind, no event is being handled."""
         self.client = client
         self.namespace = namespace
+        self.call = call
 
     def take(self) -> tuple[list[dict[str, Any]], list[Write]]:
         """Removes and returns the recorded commands and writes."""
@@ -115,9 +155,14 @@ class World:
         self.commands: list[dict[str, Any]] = []
         self.writes: list[Write] = []
         self.values: dict[tuple[str, str], bytes | None] = {}
+        self._quota = rules.Quota()
         return taken
 
-    def record(self, type: str, **command: Any) -> None:
+    def record(self, type: str, size: int, **command: Any) -> None:
+        """Records a command that counts for this many bytes."""
+        if self.call is None:
+            rules.denied("no event is being handled: call this while an event is handled")
+        self._quota.charge(size)
         self.commands.append({"type": type, **command})
 
     def get(self, bucket: str, key: str) -> bytes | None:
@@ -126,6 +171,10 @@ class World:
         return self.buckets.get(bucket, {}).get(key)
 
     def write(self, bucket: str, key: str, value: bytes | None) -> None:
+        if self.call is None:
+            rules.denied("cannot write outside of an event: write while an event is handled")
+        size = 0 if value is None else rules.check_value(value)
+        self._quota.charge(rules.size_of(bucket) + rules.size_of(key) + size)
         self.values[bucket, key] = value
         self.writes.append((bucket, key, value))
 
@@ -193,23 +242,50 @@ def _describe(audience: Any) -> dict[str, Any]:
 
 def _publish(audience: Any, event: str, args: Any, how: Delivery) -> None:
     volatile = {"volatile": True} if Delivery.VOLATILE in how else {}
-    world.record("emit", to=_describe(audience), event=event, args=values_of(args), **volatile)
+    size = rules.check_event_name(event) + rules.check_payload(args) + rules.check_audience(audience)
+    world.record("emit", size, to=_describe(audience), event=event, args=values_of(args), **volatile)
 
 
 def _ack(_: Any, args: Any) -> None:
-    world.record("ack", args=values_of(args))
+    world.record("ack", rules.check_payload(args), args=values_of(args))
 
 
 def _request(audience: Any, event: str, args: Any, _: int, token: bytes) -> None:
-    world.record("ask", to=_describe(audience), event=event, args=values_of(args), reply=token.decode())
+    size = rules.check_event_name(event) + rules.check_size(len(token))
+    size += rules.check_payload(args) + rules.check_audience(audience)
+    world.record("ask", size, to=_describe(audience), event=event, args=values_of(args), reply=token.decode())
+
+
+def _subscribe(audience: Any, rooms: list[str]) -> None:
+    size = rules.check_audience(audience) + rules.check_new_channels(rooms)
+    world.record("join", size, to=_describe(audience), rooms=list(rooms))
+
+
+def _unsubscribe(audience: Any, rooms: list[str]) -> None:
+    size = rules.check_audience(audience) + rules.size_of_all(rooms)
+    world.record("leave", size, to=_describe(audience), rooms=list(rooms))
+
+
+def _disconnect(audience: Any, close: bool) -> None:
+    world.record("disconnect", rules.check_audience(audience), to=_describe(audience), close=close)
+
+
+def _patch_attributes(client: str, patch: str) -> None:
+    size = rules.size_of(client) + rules.check_patch(patch)
+    world.record("attributes", size, client=client, patch=json.loads(patch))
 
 
 def _refuse(message: str, data: str | None) -> None:
-    world.record("refuse", message=message, data=None if data is None else json.loads(data))
+    size = rules.check_refusal(world.call, message, data)
+    world.record("refuse", size, message=message, data=None if data is None else json.loads(data))
 
 
 def _add(bucket: str, key: str, by: int) -> None:
-    world.write(bucket, key, str(int(world.get(bucket, key) or b"0") + by).encode())
+    world.write(bucket, key, rules.check_sum(key, world.get(bucket, key) or b"0", by))
+
+
+def _set_with_ttl(bucket: str, key: str, value: bytes, _: int) -> None:
+    world.write(bucket, key, bytes(value))
 
 
 class Owner(enum.Enum):
@@ -217,22 +293,27 @@ class Owner(enum.Enum):
     APP = 1
 
 
-def _owner_name(owner: Owner) -> str:
-    name = owner.name.lower()
-    if world.timer_owner(name) is None:
-        raise Err("this event has no connected client to own the timer: use a timer of the app")
-    return name
+def _check_timer(owner: Owner, key: str) -> int:
+    """Checks the owner and key of a timer."""
+    return rules.check_timer(world.call, world.client is not None, owner is Owner.CLIENT, key)
 
 
-def _timer(how: str) -> Callable[..., None]:
-    def record(owner: Owner, key: str, time_ms: int, kind: str, data: bytes) -> None:
-        world.record("timer", of=_owner_name(owner), key=key, kind=kind, data=json.loads(data), **{how: time_ms})
+def _timer(owner: Owner, key: str, kind: str, data: bytes, **when: int) -> None:
+    size = _check_timer(owner, key) + rules.check_timer_event(kind, data)
+    world.record("timer", size, of=owner.name.lower(), key=key, kind=kind, data=json.loads(data), **when)
 
-    return record
+
+def _at(owner: Owner, key: str, time_ms: int, kind: str, data: bytes) -> None:
+    _timer(owner, key, kind, data, at=time_ms)
+
+
+def _every(owner: Owner, key: str, period_ms: int, kind: str, data: bytes) -> None:
+    rules.check_period(period_ms)
+    _timer(owner, key, kind, data, every=period_ms)
 
 
 def _cancel(owner: Owner, key: str) -> None:
-    world.record("cancel", of=_owner_name(owner), key=key)
+    world.record("cancel", _check_timer(owner, key), of=owner.name.lower(), key=key)
 
 
 class _Bucket:
@@ -243,10 +324,10 @@ class _Bucket:
         return world.get(self.name, key)
 
     def set(self, key: str, value: bytes) -> None:
-        world.write(self.name, key, bytes(value))
+        _checked("store", world.write)(self.name, key, bytes(value))
 
     def delete(self, key: str) -> None:
-        world.write(self.name, key, None)
+        _checked("store", world.write)(self.name, key, None)
 
 
 def _list_keys(bucket: str, prefix: str, _: Any) -> Any:
@@ -260,32 +341,35 @@ def _module(name: str, **contents: Any) -> python_types.ModuleType:
     return module
 
 
+def _interface(name: str, commands: Commands, **contents: Any) -> python_types.ModuleType:
+    """The module of an interface: its commands, its errors, and the rest."""
+    checked = {command: _checked(name, function) for command, function in commands.items()}
+    return _module(f"wit_world.imports.{name}", **checked, **_ERRORS[name], **contents)
+
+
 def install() -> None:
     """Defines the modules that a component has for the contract's imports."""
-    outbox: dict[str, Callable[..., None]] = {
+    outbox: Commands = {
         "publish": _publish,
         "ack": _ack,
         "request": _request,
         "refuse": _refuse,
-        "subscribe": lambda to, rooms: world.record("join", to=_describe(to), rooms=list(rooms)),
-        "unsubscribe": lambda to, rooms: world.record("leave", to=_describe(to), rooms=list(rooms)),
-        "disconnect": lambda to, close: world.record("disconnect", to=_describe(to), close=close),
-        "patch_attributes": lambda client, patch: world.record("attributes", client=client, patch=json.loads(patch)),
+        "subscribe": _subscribe,
+        "unsubscribe": _unsubscribe,
+        "disconnect": _disconnect,
+        "patch_attributes": _patch_attributes,
     }
+    kv: Commands = {"add": _add, "set_with_ttl": _set_with_ttl}
+    schedule: Commands = {"at": _at, "every": _every, "cancel": _cancel}
     scope = _OUTBOX["Scope_All"] | _OUTBOX["Scope_Only"]
     event = python_types.SimpleNamespace
     imports = _module(
         "wit_world.imports",
         types=_module("wit_world.imports.types", Event=event, **_TYPES),
-        outbox=_module("wit_world.imports.outbox", Delivery=Delivery, Scope=scope, **_OUTBOX, **outbox),
-        kv=_module(
-            "wit_world.imports.kv",
-            add=_add,
-            list_keys=_list_keys,
-            set_with_ttl=lambda bucket, key, value, _: world.write(bucket, key, bytes(value)),
-        ),
-        schedule=_module("wit_world.imports.schedule", Owner=Owner, at=_timer("at"), every=_timer("every"), cancel=_cancel),
-        wasi_keyvalue_store=_module("wit_world.imports.wasi_keyvalue_store", open=_Bucket),
+        outbox=_interface("outbox", outbox, Delivery=Delivery, Scope=scope, **_OUTBOX),
+        kv=_interface("kv", kv, list_keys=_list_keys),
+        schedule=_interface("schedule", schedule, Owner=Owner),
+        wasi_keyvalue_store=_module("wit_world.imports.wasi_keyvalue_store", open=_Bucket, **_ERRORS["store"]),
     )
     _module("wit_world", imports=imports)
     _module("componentize_py_types", Err=Err)

@@ -196,13 +196,15 @@ def _handle(
     """Handles one event, applies its effects and returns them. `namespace` is that of an event without a client."""
     namespace = namespace if client is None else client.namespace
     _world.take()
-    _world.enter(client, namespace)
+    kind = type(event).__name__.removeprefix("Event_").lower()
+    _world.enter(client, namespace, kind)
     now = int(time.time() * 1000)
     context = _test_host.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, extra or [])
     try:
         _app.handle(event, context)
     except BaseException:
         _world.take()
+        _world.enter(None, "/", None)
         raise
     commands, writes = _world.take()
     _world.commit(writes)
@@ -215,8 +217,9 @@ def _handle(
         )
     for command in commands:
         # Applying a command may handle another event.
-        _world.enter(client, namespace)
+        _world.enter(client, namespace, kind)
         effects.extend(_apply(command))
+    _world.enter(None, "/", None)
     return effects
 
 

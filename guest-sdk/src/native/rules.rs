@@ -41,16 +41,35 @@ pub struct CommandLimits {
     pub payload: usize,
     /// Maximum number of attachments of one payload.
     pub attachments: usize,
+    /// Maximum bytes of one value in a key-value bucket.
+    pub value: usize,
+}
+
+impl CommandLimits {
+    /// Checks a value that is written to a key-value bucket.
+    ///
+    /// # Errors
+    /// Why the value is refused.
+    pub fn check_value(&self, value: &[u8]) -> Result<(), String> {
+        let (size, max) = (value.len(), self.value);
+        match size > max {
+            true => Err(format!(
+                "a value of {size} bytes is over the app's limit of {max}: store less under one key, or raise limits.value"
+            )),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Default for CommandLimits {
-    /// 10,000 commands of 16 MB together, payloads of 4 MB, 10 attachments.
+    /// 10,000 commands of 16 MB together, payloads of 4 MB, 10 attachments, values of 1 MB.
     fn default() -> Self {
         Self {
             commands: 10_000,
             bytes: 16_000_000,
             payload: 4_000_000,
             attachments: CLIENTS_ATTACHMENTS,
+            value: 1_000_000,
         }
     }
 }

@@ -17,10 +17,11 @@ pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 const PAGE_SIZE: usize = 10;
 
 /// Why a write outside of an event is refused.
-const NO_EVENT_FOR_WRITE: &str = "cannot write: no event is being handled";
+const NO_EVENT_FOR_WRITE: &str = "cannot write outside of an event: write while an event is handled";
 
 /// Why a write over the limits is refused.
-const NO_QUOTA_FOR_WRITE: &str = "this event has used up its limit of writes or bytes; raise it in the app's `limits`";
+const NO_QUOTA_FOR_WRITE: &str =
+    "this event has used up its writes or bytes: write less, or raise limits.commands or limits.bytes";
 
 /// A log line of a handler.
 #[derive(Clone, PartialEq)]
@@ -116,6 +117,10 @@ impl Host for CallHost {
             return Err(StoreError::Other(NO_EVENT_FOR_WRITE.into()));
         }
         for (key, value) in pairs {
+            let limits = self.rules.limits;
+            limits
+                .check_value(value.as_deref().unwrap_or_default())
+                .map_err(StoreError::Other)?;
             self.record(bucket, &key, value, Change::Set)
                 .map_err(|QuotaExceeded| StoreError::Other(NO_QUOTA_FOR_WRITE.into()))?;
         }
@@ -143,6 +148,7 @@ impl Host for CallHost {
         if self.rules.call == CallKind::OutsideEvent {
             return Err(KvError::Denied(NO_EVENT_FOR_WRITE.into()));
         }
+        self.rules.limits.check_value(value).map_err(KvError::Invalid)?;
         let time = Duration::from_millis(ttl_ms);
         self.record(bucket, key, Some(value.into()), Change::SetFor(time))
             .map_err(|QuotaExceeded| KvError::QuotaExceeded)

@@ -313,7 +313,7 @@ impl<A: Application> AcceptedHandshake<A> {
 /// The open packet of a session.
 fn open_packet(session: &Session) -> Packet {
     let settings = &session.0.settings;
-    let upgrades: &[&str] = match settings.websocket && !session.opening().is_websocket() {
+    let upgrades: &[&str] = match settings.websocket() && !session.opening().is_websocket() {
         true => &["websocket"],
         false => &[],
     };

@@ -62,6 +62,6 @@ pub use peer::{Peer, network};
 pub use refusal::{Refusal, UnknownSession};
 pub use response::Body;
 pub use session::{SendError, Session};
-pub use settings::{MIN_BODY_RATE, SEND_BURST, STALL_TIMEOUT, Settings};
+pub use settings::{ClientTransport, MIN_BODY_RATE, SEND_BURST, STALL_TIMEOUT, Settings};
 pub use version::Version;
 pub use websocket::Stream;

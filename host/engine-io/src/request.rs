@@ -44,12 +44,12 @@ impl RequestParameters {
         let is_upgrade = handshake::is_requested(request);
         let kind = match transport.as_deref() {
             // JSONP is not supported.
-            Some("polling") if settings.polling && jsonp.is_none() => match (request.method(), &sid) {
+            Some("polling") if settings.polling() && jsonp.is_none() => match (request.method(), &sid) {
                 (&Method::GET, _) => RequestKind::Poll,
                 (&Method::POST, Some(_)) => RequestKind::Post,
                 _ => return Err(Refusal::BadHandshakeMethod),
             },
-            Some("websocket") if settings.websocket => match (is_upgrade, request.method(), &sid) {
+            Some("websocket") if settings.websocket() => match (is_upgrade, request.method(), &sid) {
                 (true, ..) => RequestKind::WebSocket,
                 (false, &Method::GET, _) | (false, _, Some(_)) => return Err(Refusal::BadRequest),
                 (false, _, None) => return Err(Refusal::BadHandshakeMethod),
@@ -78,6 +78,7 @@ impl RequestParameters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::ClientTransport;
 
     fn parse(method: &str, query: &str, settings: &Settings) -> Result<RequestParameters, Refusal> {
         let request = Request::builder()
@@ -88,9 +89,17 @@ mod tests {
         RequestParameters::parse(&request, settings)
     }
 
+    /// Settings that accept all clients.
+    fn all() -> Settings {
+        Settings {
+            protocol_3: true,
+            ..Settings::default()
+        }
+    }
+
     #[test]
     fn parses_query() {
-        let settings = Settings::default();
+        let settings = all();
         let parameters = parse("GET", "EIO=4&transport=polling&sid=a%20b&b64=1", &settings).unwrap();
         let expected = RequestParameters {
             sid: Some("a b".into()),
@@ -107,14 +116,10 @@ mod tests {
     #[test]
     fn refuses_invalid_requests_as_node_does() {
         use Refusal::*;
-        let all = Settings::default();
-        let only_v4 = Settings {
-            protocol_3: false,
-            ..Settings::default()
-        };
+        let (all, only_v4) = (all(), Settings::default());
         let no_polling = Settings {
-            polling: false,
-            ..Settings::default()
+            transports: vec![ClientTransport::Websocket],
+            ..all.clone()
         };
         for (method, query, settings, refusal) in [
             ("GET", "EIO=4", &all, TransportUnknown),

@@ -107,6 +107,36 @@ impl Event {
         }
     }
 
+    /// This event and a later event of the same periodic timer as one; None if they are not.
+    pub fn merged_with(&self, later: &Self) -> Option<Self> {
+        let (
+            EventKind::Timer { fired, kind, data },
+            EventKind::Timer {
+                fired: later_fired,
+                kind: later_kind,
+                data: later_data,
+            },
+        ) = (&self.kind, &later.kind)
+        else {
+            return None;
+        };
+        let is_same = self.namespace == later.namespace
+            && self.in_order_with() == later.in_order_with()
+            && fired.key == later_fired.key
+            && (kind, data) == (later_kind, later_data);
+        (is_same && fired.is_periodic && later_fired.is_periodic).then(|| Self {
+            kind: EventKind::Timer {
+                fired: Fired {
+                    missed: fired.missed.saturating_add(later_fired.missed).saturating_add(1),
+                    ..later_fired.clone()
+                },
+                kind: kind.clone(),
+                data: data.clone(),
+            },
+            ..later.clone()
+        })
+    }
+
     /// Size in bytes, as limits count it.
     pub fn size(&self) -> usize {
         const FIXED: usize = 128;
@@ -129,5 +159,53 @@ impl Event {
                 EventKind::Timer { fired, kind, data } => fired.key.len() + kind.len() + data.len(),
                 EventKind::Call(call) => call.size(),
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(missed: u32, is_periodic: bool, data: &'static [u8]) -> Event {
+        Event {
+            namespace: "/".into(),
+            client: None,
+            received_at_ms: 0,
+            kind: EventKind::Timer {
+                fired: Fired {
+                    key: "tick".into(),
+                    due_ms: u64::from(missed),
+                    missed,
+                    is_periodic,
+                },
+                kind: "tests.tick/1".into(),
+                data: Bytes::from_static(data),
+            },
+        }
+    }
+
+    #[test]
+    fn merged_event_of_timer_counts_both() {
+        let merged = timer(2, true, b"a").merged_with(&timer(3, true, b"a"));
+        let EventKind::Timer { fired, .. } = merged.expect("they are of one timer").kind else {
+            panic!("it is a timer's")
+        };
+        assert_eq!((fired.missed, fired.due_ms), (6, 3));
+    }
+
+    #[test]
+    fn only_events_of_one_periodic_timer_are_merged() {
+        let one = timer(0, true, b"a");
+        let once = timer(0, false, b"a");
+        let of_other_key = |mut event: Event| {
+            if let EventKind::Timer { fired, .. } = &mut event.kind {
+                fired.key = "tock".into();
+            }
+            event
+        };
+        assert_eq!(one.merged_with(&once), None);
+        assert_eq!(once.merged_with(&once), None);
+        assert_eq!(one.merged_with(&timer(0, true, b"b")), None);
+        assert_eq!(one.merged_with(&of_other_key(one.clone())), None);
     }
 }

@@ -11,6 +11,8 @@ pub struct Fired {
     pub key: Text,
     /// When it was due, in milliseconds since the Unix epoch.
     pub due_ms: u64,
-    /// Number of earlier events that this one stands for: periods that passed while no event could be handled.
+    /// Number of other events that this one stands for: periods that passed while no event could be handled.
     pub missed: u32,
+    /// Whether it is a periodic timer. Its events that wait are merged into one.
+    pub is_periodic: bool,
 }

@@ -99,6 +99,7 @@ impl Timer {
             key: self.key,
             due_ms,
             missed: u32::try_from(missed).unwrap_or(u32::MAX),
+            is_periodic: period.is_some(),
         };
         let (namespace, kind, data) = (self.namespace, self.kind, self.data);
         let event = match self.client {

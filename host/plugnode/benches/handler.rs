@@ -16,7 +16,9 @@ use plugnode::message::{
     Client, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition, Payload, Text,
 };
 use plugnode::shutdown::Shutdown;
-use plugnode_runtime::{AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Grants, Job, Limits, Pool};
+use plugnode_runtime::{
+    AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Grants, HandlerSettings, Job, Limits, Pool,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -135,16 +137,19 @@ async fn start(engine: &Engine, component: &Component, instances: usize, shutdow
     let settings = AppSettings {
         namespace: "/".into(),
         node: "bench".into(),
-        instances,
-        dispatch: Dispatch::RoundRobin,
-        admission: false,
-        failure_acks: true,
-        limits: Limits {
-            time: Duration::from_secs(10),
-            ..Limits::default()
+        handler: HandlerSettings {
+            instances,
+            max_instances: None,
+            dispatch: Dispatch::RoundRobin,
+            admission: false,
+            failure_acks: true,
+            limits: Limits {
+                time: Duration::from_secs(10),
+                ..Limits::default()
+            },
+            grants: Grants::default(),
+            config: BTreeMap::new(),
         },
-        grants: Grants::default(),
-        config: BTreeMap::new(),
         key_value: Arc::new(Empty),
     };
     Pool::start(engine, component.clone(), settings, shutdown)

@@ -4,7 +4,7 @@
 //! use plugnode::embed::{AppNode, IoNode, Native};
 //! use plugnode::http::{self, HttpSettings};
 //! use plugnode::shutdown::Shutdown;
-//! use plugnode::transport::{Memory, MemorySettings, Transport};
+//! use plugnode::transport::{Memory, TransportSettings, Transport};
 //! use plugnode_sdk::prelude::*;
 //! use serde_json::json;
 //!
@@ -22,7 +22,7 @@
 //! # async fn main() -> anyhow::Result<()> {
 //! let shutdown = Shutdown::new();
 //! // Or a `Redis`, for a cluster.
-//! let transport = Transport::from(Memory::new(MemorySettings::default()));
+//! let transport = Transport::from(Memory::new(TransportSettings::default()));
 //! AppNode::builder(transport.clone())
 //!     .native("/", Native::of::<Puzzle>())
 //!     .start(&shutdown)
@@ -35,7 +35,7 @@
 //!     .listens_at(listener.local_addr()?)
 //!     .start(&shutdown)
 //!     .await?;
-//! io_node.serve(listener, &HttpSettings::default()).await;
+//! io_node.serve(listener, &HttpSettings::default()).await?;
 //! # Ok(())
 //! # }
 //! ```

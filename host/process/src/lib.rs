@@ -4,14 +4,12 @@
 //! - [`metrics`]: counters, gauges and histograms, and their text for Prometheus.
 //! - [`log_limiter`]: rate limit for log lines that clients can cause.
 //! - [`MemoryPressure`]: how close the memory use of this process is to its budget.
-//! - [`settings`]: durations and sizes as configuration files write them.
 //! - [`Backoff`]: growing delays between retries, with jitter; [`jittered`] adds it to a fixed delay.
 
 mod backoff;
 pub mod log_limiter;
 mod memory_pressure;
 pub mod metrics;
-pub mod settings;
 pub mod shutdown;
 
 pub use self::backoff::{Backoff, jittered};

@@ -26,9 +26,9 @@ use tokio::time::{sleep, timeout};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use self::function_cache::FunctionCache;
-use crate::byte_size::byte_size;
 use crate::load_error::LoadError;
 use crate::wasmtime_config::config;
+use plugnode_settings::Size;
 
 /// Limits of one compilation. An interpreter of 12 MB takes a minute on a slow machine, and 400 MB.
 const LIMITS: CompileLimits = CompileLimits {
@@ -317,7 +317,7 @@ fn outcome(status: ExitStatus, stderr: String, limits: CompileLimits) -> Result<
         return Err(LoadError::Invalid { cause: stderr });
     }
     let cause = if stderr.contains("memory allocation of") {
-        let memory = byte_size(limits.memory);
+        let memory = Size::from(limits.memory);
         format!("it exceeded its memory limit of {memory}; make the component smaller")
     } else if status.signal() == Some(SIGKILL) {
         format!("it was killed ({status}), probably because the machine is out of memory; free some and try again")

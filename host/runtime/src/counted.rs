@@ -30,7 +30,7 @@ fn jobs_through_the_queue() {
             token: tracker.token(),
         })
         .collect();
-    let mut queue = JobQueue::new(Dispatch::RoundRobin, INSTANCES, true);
+    let mut queue = JobQueue::new(Dispatch::RoundRobin, INSTANCES, 0, true);
     assert_eq!(counted_jobs_through_the_queue(&mut queue, jobs), CLIENTS);
     assert_eq!(queue.backlog(), 0);
 }

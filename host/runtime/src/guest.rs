@@ -174,6 +174,7 @@ impl WasmGuest {
             if Instant::now() >= call.deadline {
                 return Err(wasmtime::Error::msg(format!("time limit of {:?} reached", call.limit)));
             }
+            store.data().yields.set();
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store.set_epoch_deadline(1);
@@ -182,7 +183,7 @@ impl WasmGuest {
         let exports = pre.instantiate_async(&mut store).await;
         let exports = exports.map_err(|error| trap(&error).to_string())?;
         if let Some(lifecycle) = &exports.lifecycle {
-            let config = &app.settings.config;
+            let config = &app.settings.handler.config;
             let config: Vec<_> = config.iter().map(|(key, value)| (&**key, &**value)).collect();
             match lifecycle.call_start(&mut store, &config).await {
                 Ok(Ok(())) => {}
@@ -207,7 +208,7 @@ impl WasmGuest {
 /// Bytes that a handler can pass to one host call, before anything is checked. wasmtime counts lists and headers as well, so
 /// twice the largest payload or command is allowed.
 fn hostcall_fuel(app: &App) -> usize {
-    let limits = &app.settings.limits;
+    let limits = &app.settings.handler.limits;
     limits
         .bytes
         .max(limits.payload)

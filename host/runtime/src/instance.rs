@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -11,7 +12,6 @@ use tracing::Instrument;
 
 use crate::app::App;
 use crate::bindings::plugnode::app::types as wit;
-use crate::byte_size::byte_size;
 use crate::component::Component;
 use crate::failure::{Failure, Trap, TrapReport};
 use crate::guest::{Guest, Snapshot};
@@ -22,9 +22,28 @@ use crate::lower::Lowered;
 use crate::output::Output;
 use crate::state::{GRACE, HostFailure, InstanceState};
 use plugnode_message::{Effects, EventKind};
+use plugnode_settings::Size;
 
 /// Time limit to start an instance. Interpreters do a lot before their first event.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The result of handling an event, and the instance unless it trapped.
+pub(super) type Handled = (Result<Effects, Failure>, Option<Instance>);
+
+/// Set when a handler yields its thread: it goes on at once, without waiting for anything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct YieldFlag(Arc<AtomicBool>);
+
+impl YieldFlag {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was set. It is no longer.
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
 
 /// An instance of a handler.
 pub(super) struct Instance {
@@ -32,6 +51,7 @@ pub(super) struct Instance {
     output: Output,
     app: Arc<App>,
     number: u32,
+    yields: YieldFlag,
 }
 
 impl Instance {
@@ -48,7 +68,7 @@ impl Instance {
         let permit = limit.acquire()?;
         let mut state = InstanceState::new(app.clone(), number);
         let deadline = state.begin_without_event(START_TIMEOUT);
-        let output = state.output.clone();
+        let (output, yields) = (state.output.clone(), state.yields.clone());
         let starting = Guest::start(component.code(), state, permit);
         let started = tokio::time::timeout_at((deadline + GRACE).into(), starting).await;
         output.end();
@@ -59,6 +79,7 @@ impl Instance {
                     output,
                     app: app.clone(),
                     number,
+                    yields,
                 });
             }
             Ok(Err(cause)) => cause,
@@ -68,6 +89,11 @@ impl Instance {
             true => LoadError::StartNative { cause },
             false => LoadError::Start { cause },
         })
+    }
+
+    /// Set when its handler yields.
+    pub(super) fn yield_flag(&self) -> YieldFlag {
+        self.yields.clone()
     }
 
     /// Calls its stop function: no more events will come.
@@ -92,14 +118,14 @@ impl Instance {
         if !self.guest.has_snapshot() {
             return Ok(None);
         }
-        let max = self.app.settings.limits.snapshot;
+        let max = self.app.settings.handler.limits.snapshot;
         let (saved, _) = self
             .call_without_event("save", async move |guest| guest.save(max).await)
             .await?;
         let saved = saved.map_err(|reason| format!("save: {reason}"))?;
         let size = saved.schema.len() + saved.data.len();
         if size > max {
-            let max = byte_size(max);
+            let max = Size::from(max);
             return Err(format!(
                 "save: a state of {size} bytes is larger than the limit of {max}: save less, or raise limits.snapshot"
             ));
@@ -128,7 +154,7 @@ impl Instance {
         function: &str,
         call: impl AsyncFnOnce(&mut Guest) -> Result<T, Trap>,
     ) -> Result<(T, Self), String> {
-        let limit = self.app.settings.limits.time;
+        let limit = self.app.settings.handler.limits.time;
         let deadline = self.guest.state().begin_without_event(limit);
         let calling = AssertUnwindSafe(call(&mut self.guest)).catch_unwind();
         let answer = tokio::time::timeout_at((deadline + GRACE).into(), calling).await;
@@ -144,12 +170,7 @@ impl Instance {
 
     /// Handles an event, whose time limit counts from `began`. With `introduce`, first gives the instance a `no-client` event of
     /// the event's client. Returns the instance unless it trapped; a trapped instance must not be called again.
-    pub(super) async fn handle(
-        self,
-        job: &Job,
-        introduce: bool,
-        began: Instant,
-    ) -> (Result<Effects, Failure>, Option<Self>) {
+    pub(super) async fn handle(self, job: &Job, introduce: bool, began: Instant) -> Handled {
         let (app, number) = (self.app.clone(), self.number);
         let span = tracing::debug_span!(
             "handle",
@@ -183,7 +204,7 @@ impl Instance {
         began: Instant,
     ) -> Result<(Self, Result<Effects, Failure>), Trap> {
         let event = &*job.event;
-        let limit = self.app.settings.limits.time;
+        let limit = self.app.settings.handler.limits.time;
         let deadline = self.guest.state().begin(job.id, event, began);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
@@ -268,7 +289,7 @@ async fn from_host_failure(app: &App, failure: HostFailure) -> Failure {
         true => Failure::ReadsTooMuch(format!(
             "{reason}, though it answers others: the event reads too much for its time limit of {:?}; read less, or raise \
              limits.time",
-            app.settings.limits.time
+            app.settings.handler.limits.time
         )),
         false => Failure::Unavailable(reason),
     }

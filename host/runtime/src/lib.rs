@@ -18,7 +18,6 @@
 
 mod app;
 mod bindings;
-mod byte_size;
 mod capability;
 mod compile_cache;
 mod compiler;
@@ -66,4 +65,4 @@ pub use native::Native;
 pub use outgoing_http::check_http_grant;
 pub use pool::Pool;
 pub use script::Script;
-pub use settings::{AppSettings, Dispatch, EngineSettings, Grants, Limits};
+pub use settings::{AppSettings, Dispatch, EngineSettings, Grants, HandlerSettings, Limits};

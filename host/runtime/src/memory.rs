@@ -2,7 +2,7 @@
 
 use wasmtime::{ResourceLimiter, Result, bail};
 
-use crate::byte_size::byte_size;
+use plugnode_settings::Size;
 
 /// Elements of a table: functions that can be called indirectly. Interpreters have some ten thousand.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
@@ -37,7 +37,7 @@ impl ResourceLimiter for MemoryLimit {
         // A trap rather than the answer -1: the event fails here with a backtrace, instead of later in code that does not
         // expect it.
         if self.used.saturating_add(self.last_growth) > self.limit {
-            bail!("memory limit of {} reached", byte_size(self.limit));
+            bail!("memory limit of {} reached", Size::from(self.limit));
         }
         self.used += self.last_growth;
         Ok(true)

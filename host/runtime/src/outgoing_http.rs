@@ -1,10 +1,12 @@
-//! The outgoing HTTP client of one instance: sends requests to the hosts that the app is granted, within the time of the event.
+//! The outgoing HTTP client of one instance: sends requests to the hosts that the app is granted, within the time of the event, and no
+//! more at once than the app's limit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks, default_send_request};
 
 use crate::app::App;
@@ -19,6 +21,10 @@ pub(crate) struct OutgoingHttp {
 pub(crate) struct RequestFilter {
     app: Arc<App>,
     deadline: Instant,
+    /// A permit for each request that may be open. The instance holds responses beyond the event that asked for them.
+    permits: Arc<Semaphore>,
+    /// Whether the current call was over the limit before: it is logged once.
+    was_over_limit: bool,
 }
 
 type SentRequest = (
@@ -33,6 +39,10 @@ impl OutgoingHttp {
             filter: RequestFilter {
                 app: app.clone(),
                 deadline: Instant::now(),
+                permits: Arc::new(Semaphore::new(
+                    app.settings.handler.limits.http_requests.min(Semaphore::MAX_PERMITS),
+                )),
+                was_over_limit: false,
             },
         }
     }
@@ -40,6 +50,7 @@ impl OutgoingHttp {
     /// Sets the deadline of the current call.
     pub(crate) fn set_deadline(&mut self, deadline: Instant) {
         self.filter.deadline = deadline;
+        self.filter.was_over_limit = false;
     }
 }
 
@@ -52,8 +63,13 @@ impl WasiHttpHooks for RequestFilter {
     ) -> Box<dyn Future<Output = Result<SentRequest, Error>> + Send> {
         let settings = &self.app.settings;
         let authority = request.uri().authority();
-        let is_granted =
-            |authority: &Authority| is_granted(&settings.grants.http, authority, port_of(request.uri(), authority));
+        let is_granted = |authority: &Authority| {
+            is_granted(
+                &settings.handler.grants.http,
+                authority,
+                port_of(request.uri(), authority),
+            )
+        };
         if !authority.is_some_and(is_granted) {
             tracing::warn!(
                 app = %settings.namespace,
@@ -62,12 +78,35 @@ impl WasiHttpHooks for RequestFilter {
             );
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            if !std::mem::replace(&mut self.was_over_limit, true) {
+                tracing::warn!(
+                    app = %settings.namespace,
+                    limit = settings.handler.limits.http_requests,
+                    "refused an HTTP request: the instance has too many open; read or drop responses, or raise limits.http-requests"
+                );
+            }
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        };
         let left = self.deadline.saturating_duration_since(Instant::now());
         let options = bounded_by(options.unwrap_or_default(), left);
         Box::new(async move {
             let (response, connection) = default_send_request(request, Some(options)).await?;
-            let connection: Box<dyn Future<Output = _> + Send> = Box::new(connection);
-            Ok((response.map(BodyExt::boxed_unsync), connection))
+            // Until the connection has ended and the handler has dropped the response, parts of which may wait in memory.
+            let permit = Arc::new(permit);
+            let of_body = permit.clone();
+            let response = response.map(|body| {
+                let body = body.map_frame(move |frame| {
+                    let _held = &of_body;
+                    frame
+                });
+                body.boxed_unsync()
+            });
+            let connection: Box<dyn Future<Output = _> + Send> = Box::new(async move {
+                let _held = permit;
+                connection.await
+            });
+            Ok((response, connection))
         })
     }
 }

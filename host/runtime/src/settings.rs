@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compiler::Compiler;
 use plugnode_message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
-use plugnode_process::settings::{Bytes, Millis};
+use plugnode_settings::{Bytes, Millis};
 
 /// Settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
@@ -62,6 +62,9 @@ pub struct Limits {
     /// Bytes of one value in a key-value bucket; setting a larger one fails.
     #[serde(with = "Bytes")]
     pub value: usize,
+    /// HTTP requests that one instance may have open at once, from sending until the response was read or dropped. One more fails with
+    /// `connection-limit-reached`.
+    pub http_requests: usize,
     /// Bytes of the in-memory state that an instance hands to its successor when a new release comes into use.
     #[serde(with = "Bytes")]
     pub snapshot: usize,
@@ -77,6 +80,7 @@ impl Default for Limits {
             payload: 4_000_000,
             attachments: MOST_ATTACHMENTS,
             value: 1_000_000,
+            http_requests: 64,
             snapshot: 16_000_000,
         }
     }
@@ -93,27 +97,64 @@ pub struct Grants {
     pub keyvalue: Vec<String>,
 }
 
-/// Settings of a [`Pool`](crate::Pool).
+/// Settings of an app's handler: keys of `[[app]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct HandlerSettings {
+    /// Instances on each app-node, 1 to 64.
+    pub instances: usize,
+    /// Up to this many instances on each app-node while all of them wait in host calls, such as for HTTP responses, and more events are there
+    /// to handle. Extra instances end when they have had no event for 5 seconds. Unset: `instances`. None are made with `sticky` dispatch, or if
+    /// the component hands its state over to the next release.
+    #[schemars(example = &64)]
+    pub max_instances: Option<usize>,
+    /// `round-robin` gives each event to the next instance; `sticky` gives all events of a client to the same instance.
+    pub dispatch: Dispatch,
+    /// Whether the handler of `connection` decides which clients may connect.
+    pub admission: bool,
+    /// Whether a client is told that its event became a dead letter. An event that asked for an acknowledgement gets
+    /// `{"error":{"code":"failed","event":"ID"}}`, with the id that `plugnode dead` shows. If false, the client gets no answer.
+    pub failure_acks: bool,
+    /// What the handler reads by `wasi:config`: any names, with text as values. `plugnode config show` hides the values.
+    #[schemars(example = serde_json::json!({ "greeting": "hello" }))]
+    pub config: BTreeMap<String, String>,
+    /// Limits for handling one event. An event that exceeds one fails, and its effects are dropped.
+    pub limits: Limits,
+    /// What the handler may reach outside of its clients: nothing but what is listed here.
+    pub grants: Grants,
+}
+
+impl Default for HandlerSettings {
+    fn default() -> Self {
+        Self {
+            instances: 4,
+            max_instances: None,
+            dispatch: Dispatch::RoundRobin,
+            admission: false,
+            failure_acks: true,
+            config: BTreeMap::new(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+        }
+    }
+}
+
+impl HandlerSettings {
+    /// Maximum number of instances, extra ones included.
+    pub fn max_instances(&self) -> usize {
+        self.max_instances.unwrap_or(self.instances)
+    }
+}
+
+/// What a [`Pool`](crate::Pool) is started with.
 #[derive(Clone)]
 pub struct AppSettings {
     /// The namespace that the app is bound to, or the pattern of several; it names the app.
     pub namespace: Namespace,
     /// The node that the pool runs on.
     pub node: NodeId,
-    /// Number of instances, 1 to 64.
-    pub instances: usize,
-    /// How events are dispatched to them.
-    pub dispatch: Dispatch,
-    /// Whether clients wait until their connection event was handled, and can be refused.
-    pub admission: bool,
-    /// Whether the acknowledgement of an event that becomes a dead letter is answered with the error `failed`.
-    pub failure_acks: bool,
-    /// Limits of its handler.
-    pub limits: Limits,
-    /// Its grants. The component must have been loaded with the same.
-    pub grants: Grants,
-    /// The values that the handler reads through `wasi:config`.
-    pub config: BTreeMap<String, String>,
+    /// Settings of its handler. The component must have been loaded with the same grants.
+    pub handler: HandlerSettings,
     /// The store that answers the handler's key-value reads.
     pub key_value: Arc<dyn KeyValue>,
 }
@@ -123,12 +164,7 @@ impl fmt::Debug for AppSettings {
         f.debug_struct("AppSettings")
             .field("namespace", &self.namespace)
             .field("node", &self.node)
-            .field("instances", &self.instances)
-            .field("dispatch", &self.dispatch)
-            .field("admission", &self.admission)
-            .field("failure_acks", &self.failure_acks)
-            .field("limits", &self.limits)
-            .field("grants", &self.grants)
+            .field("handler", &self.handler)
             .finish_non_exhaustive()
     }
 }

@@ -9,6 +9,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
 use crate::app::App;
+use crate::instance::YieldFlag;
 use crate::keyvalue_view::KeyValueView;
 use crate::memory::MemoryLimit;
 use crate::outgoing_http::OutgoingHttp;
@@ -25,6 +26,7 @@ pub(crate) struct InstanceState {
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
     pub(crate) http: OutgoingHttp,
+    pub(crate) yields: YieldFlag,
 }
 
 /// The state of the current call: of an event, or of a lifecycle or snapshot function, which have no event.
@@ -78,10 +80,8 @@ pub(crate) enum WriteRefused {
     #[error("this event has used up its writes or bytes: write less, or raise limits.commands or limits.bytes")]
     QuotaExceeded,
     /// The value is too large.
-    #[error(
-        "a value of {size} bytes is over the app's limit of {max}: store less under one key, or raise limits.value"
-    )]
-    TooLarge { size: usize, max: usize },
+    #[error("{0}")]
+    TooLarge(String),
     /// The event has read too many keys for the commit to check.
     #[error("this event has read more than {0} keys, and so cannot write: read less, or raise limits.commands")]
     ReadTooMuch(usize),
@@ -104,18 +104,19 @@ impl InstanceState {
         Self {
             instance,
             call: CallState::new(&app, Instant::now()),
-            memory: MemoryLimit::new(app.settings.limits.memory),
+            memory: MemoryLimit::new(app.settings.handler.limits.memory),
             wasi: wasi_context(&output),
             output,
             table,
             http: OutgoingHttp::new(&app),
+            yields: YieldFlag::default(),
             app,
         }
     }
 
     /// Begins the call for an event, and returns its deadline.
     pub(crate) fn begin(&mut self, id: EventId, event: &Event, now: Instant) -> Instant {
-        let limit = self.app.settings.limits.time;
+        let limit = self.app.settings.handler.limits.time;
         self.call = CallState {
             namespace: event.namespace.clone(),
             client: event.client.clone(),
@@ -125,7 +126,7 @@ impl InstanceState {
                 EventKind::Disconnect(_) => CallKind::Disconnect,
                 _ => CallKind::OfClient,
             },
-            awaits_admission: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
+            awaits_admission: self.app.settings.handler.admission && matches!(event.kind, EventKind::Connection(_)),
             event: Some(id),
             ..CallState::new(&self.app, now)
         };
@@ -143,15 +144,16 @@ impl InstanceState {
 
     /// The rules for commands of the current call.
     pub(crate) fn command_rules(&self) -> CommandRules {
-        let limits = &self.app.settings.limits;
+        let limits = &self.app.settings.handler.limits;
         CommandRules {
             call: self.call.kind,
-            admission: self.app.settings.admission,
+            admission: self.app.settings.handler.admission,
             limits: CommandLimits {
                 commands: limits.commands,
                 bytes: limits.bytes,
                 payload: limits.payload,
                 attachments: limits.attachments,
+                value: limits.value,
             },
         }
     }
@@ -184,8 +186,8 @@ impl CallState {
             awaits_admission: false,
             refusal: None,
             host_failure: None,
-            commands_left: settings.limits.commands,
-            bytes_left: settings.limits.bytes,
+            commands_left: settings.handler.limits.commands,
+            bytes_left: settings.handler.limits.bytes,
         }
     }
 

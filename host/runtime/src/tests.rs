@@ -333,10 +333,17 @@ fn sdk_and_host_have_the_same_limits_and_reserved_names() {
         bytes,
         payload,
         attachments,
+        value,
     } = CommandLimits::default();
     assert_eq!(attachments, MOST_ATTACHMENTS);
     assert_eq!(
-        (commands, bytes, payload, attachments),
-        (limits.commands, limits.bytes, limits.payload, limits.attachments)
+        (commands, bytes, payload, attachments, value),
+        (
+            limits.commands,
+            limits.bytes,
+            limits.payload,
+            limits.attachments,
+            limits.value
+        )
     );
 }

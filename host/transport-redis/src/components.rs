@@ -30,7 +30,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_se
 
 /// Uploads a component. If it exists, only its retention starts anew.
 pub(crate) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
-    check_size(bytes.len() as u64, redis.settings.max_component)?;
+    check_size(bytes.len() as u64, redis.settings.common.max_component)?;
     let Parts { digest, parts } = Parts::of(bytes.clone()).await;
     let shard = redis.layout.shard(0);
     let keys = keys_of(&shard, &digest);
@@ -64,7 +64,7 @@ pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
     let (Some(size), Some(count)) = (number(size), number(count)) else {
         return Ok(None);
     };
-    check_size(size, redis.settings.max_component)?;
+    check_size(size, redis.settings.common.max_component)?;
     // Every part has at least one byte, so a greater count is foreign.
     if count > size {
         return Ok(None);

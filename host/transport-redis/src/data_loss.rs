@@ -36,7 +36,7 @@ impl Redis {
             let redis = self.clone();
             self.shutdown.spawn(async move {
                 if let Err(disagreement) = redis.agree_on_layout().await {
-                    error!("after the loss of its data, {disagreement}");
+                    error!(error = %disagreement, "this node does not agree on the layout of the emptied Redis");
                 }
             });
         }

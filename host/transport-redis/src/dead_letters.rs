@@ -77,7 +77,7 @@ pub(crate) async fn trim(redis: &Redis, shard: &Shard) {
 /// Trims dead letters to their budgets after letters were deleted; the arguments of these come from [`taken_out`].
 async fn trim_without(redis: &Redis, shard: &Shard, taken_out: Vec<Bytes>) {
     let keys = ["dead", "dead:order", "dead:kept"].map(|name| shard.key(name));
-    let budget = redis.settings.dead_letters;
+    let budget = redis.settings.common.dead_letters;
     let budgets = [budget, budget.of_client()];
     let budgets = budgets.iter().flat_map(|budget| [budget.letters, budget.bytes]);
     let arguments: Vec<Bytes> = budgets.map(bytes_of).chain(taken_out).collect();

@@ -28,7 +28,7 @@ impl Layout {
     pub(crate) fn new(settings: &RedisSettings) -> Self {
         Self {
             prefix: settings.prefix.clone(),
-            partitions: settings.partitions,
+            partitions: settings.common.partitions,
             shards: settings.shards,
         }
     }

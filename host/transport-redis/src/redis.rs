@@ -74,12 +74,13 @@ pub struct Redis {
 pub type OutageProbe = Box<dyn Fn() -> Option<(Duration, String)> + Send + Sync>;
 
 impl Redis {
-    /// Connects, checks that Redis is usable, and settles format and layout with the other nodes of the cluster.
+    /// Connects to the Redis at a URL, checks that it is usable, and settles format and layout with the other nodes of the cluster.
+    /// URLs begin with `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://` or `redis+cluster://`.
     ///
     /// # Errors
     /// If Redis is unreachable or unusable, or the cluster has another layout. The text names the remedy.
-    pub async fn connect(settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
-        let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
+    pub async fn connect(url: &str, settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
+        let server = Arc::new(Server::new(url, &settings.tls)?);
         startup::examine(&server, &settings).await?;
         let redis = Self::with_server(server, settings, shutdown, false);
         let (watch, ending) = (redis.standing.watch(), shutdown.clone());
@@ -98,13 +99,13 @@ impl Redis {
     ///
     /// # Errors
     /// If Redis is unreachable, or the cluster has another layout than the settings. The text names the remedy.
-    pub async fn connect_read_only(mut settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
+    pub async fn connect_read_only(url: &str, mut settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
         // The nodes enforce this budget. The CLI may not know their settings and must not trim by its own.
-        settings.dead_letters = DeadLetterBudget {
+        settings.common.dead_letters = DeadLetterBudget {
             letters: usize::MAX,
             bytes: usize::MAX,
         };
-        let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
+        let server = Arc::new(Server::new(url, &settings.tls)?);
         startup::greet(&server).await?;
         let redis = Self::with_server(server, settings, shutdown, true);
         let mut question = redis::cmd("HMGET");
@@ -249,23 +250,23 @@ impl Redis {
     }
 
     pub(crate) async fn for_test_at(url: String, shards: u16) -> Self {
+        use plugnode_transport::TransportSettings;
         use plugnode_transport::conformance::{BUCKET_BYTES, BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS, TIMERS};
         let settings = RedisSettings {
-            url,
-            tls: crate::settings::TlsFiles::default(),
             prefix: "test".into(),
-            partitions: PARTITIONS,
             shards,
-            backlog: BUDGETS,
-            outbox: OUTBOX,
-            dead_letters: DEAD_LETTERS,
-            bucket_bytes: BUCKET_BYTES,
-            timers: TIMERS,
+            common: TransportSettings {
+                partitions: PARTITIONS,
+                backlog: BUDGETS,
+                outbox: OUTBOX,
+                dead_letters: DEAD_LETTERS,
+                bucket_bytes: BUCKET_BYTES,
+                timers: TIMERS,
+                max_component: plugnode_transport::releases::conformance::MAX_COMPONENT,
+            },
             lease: Duration::from_secs(1),
-            wait_replicas: 0,
-            wait_aof: false,
-            max_component: plugnode_transport::releases::conformance::MAX_COMPONENT,
+            ..RedisSettings::default()
         };
-        Self::connect(settings, &Shutdown::new()).await.unwrap()
+        Self::connect(&url, settings, &Shutdown::new()).await.unwrap()
     }
 }

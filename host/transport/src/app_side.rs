@@ -23,7 +23,7 @@ pub struct Lease {
     pub log: Box<dyn Log>,
     /// Commits their outcomes.
     pub commits: Arc<dyn Commits>,
-    /// Attribute patches that earlier owners committed and did not [forget](Commits::forget_patches), in order for each client.
+    /// Attribute patches that earlier owners committed and did not [forget](Outcome::forget), in order for each client.
     pub patches: Vec<AttributePatch>,
 }
 
@@ -57,14 +57,12 @@ pub trait Commits: Send + Sync {
     /// A client that a verdict [refuses](Verdict::refuses) is removed in the same step: it gets no disconnect event any more, and one
     /// that is already in the log is taken out.
     ///
-    /// The [patches](AttributePatch::of) of clients' attributes by their own events are kept for the next owner.
+    /// The [patches](AttributePatch::of) of clients' attributes by their own events are kept for the next owner, until a committed
+    /// outcome [forgets](Outcome::forget) them.
     ///
     /// # Errors
     /// [`TransportError::Fenced`](crate::TransportError::Fenced) if another app-node has the lease: it handles the events that were not committed.
     async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>>;
-
-    /// Drops these patches with the next commit: the next owner does not need them.
-    fn forget_patches(&self, patches: Vec<AttributePatch>);
 }
 
 /// The outcome of handling an event.
@@ -76,6 +74,20 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// For how long the keys of the event are reserved if the outcome is [`Lost`]. None: they are not.
     pub keep_turn: Option<Duration>,
+    /// Attribute patches that the next owner does not need once this outcome is committed. Dropped in the same step.
+    pub forget: Vec<AttributePatch>,
+}
+
+impl Outcome {
+    /// The outcome of an event that reserves no keys and forgets no patches.
+    pub fn new(id: EventId, verdict: Verdict) -> Self {
+        Self {
+            id,
+            verdict,
+            keep_turn: None,
+            forget: Vec::new(),
+        }
+    }
 }
 
 /// The result of handling an event.

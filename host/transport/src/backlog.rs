@@ -4,21 +4,31 @@
 //! of it. Up to half of the budget, the share is the configured one. Above that it shrinks for all clients, and the last eighth of the
 //! budget is reserved for clients without open events: a new client is accepted under any load.
 
+use plugnode_settings::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Part of the budget above which shares shrink.
 const HALF_FULL: f64 = 0.5;
 /// Part of the budget above which only clients without open events are accepted.
 const NEARLY_FULL: f64 = 0.875;
 
 /// Budgets of open events.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Backlog {
-    /// Open events of a partition.
+    /// Events of one partition that are accepted but not yet committed. Beyond it, reading from clients is slowed.
+    #[serde(rename = "backlog")]
     pub events: usize,
-    /// Their bytes. A larger event is accepted while nothing else of its partition is open.
+    /// Bytes of the events in `backlog`. A larger event is accepted when its partition holds nothing else.
+    #[serde(rename = "backlog-bytes", with = "Bytes")]
     pub bytes: usize,
-    /// Open events of one client, while its partition is at most half full.
+    /// Events of one client within `backlog`. The share shrinks for all clients while the partition is more than half
+    /// full, and the last eighth is kept for clients with no event in it, so a busy client cannot shut others out.
+    #[serde(rename = "client-backlog")]
     pub client_events: usize,
-    /// Their bytes. A larger event is accepted while nothing else of its client is open.
+    /// Bytes of one client's events within `backlog-bytes`.
+    #[serde(rename = "client-backlog-bytes", with = "Bytes")]
     pub client_bytes: usize,
 }
 

@@ -1,11 +1,20 @@
 //! Budgets of outboxes, key-value buckets and timers. The budget of a partition's open events is in `backlog`.
 
-/// Budget of the outbox of an io-node. While it is full, commits wait.
-#[derive(Debug, Clone, Copy)]
+use plugnode_settings::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Budget of the outbox of an io-node. While it is full, commits wait. An entry holds the commands of a commit; the last one may
+/// exceed the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct OutboxBudget {
-    /// Number of entries; an entry holds the commands of a commit.
+    /// Entries that wait for one io-node. Beyond it, commits of handlers wait. An io-node that stays above it for as long as
+    /// `lease-ms` is removed from the cluster, and its clients reconnect.
+    #[serde(rename = "outbox")]
     pub entries: usize,
-    /// Bytes. The last entry may exceed it.
+    /// Bytes of the entries in `outbox`.
+    #[serde(rename = "outbox-bytes", with = "Bytes")]
     pub bytes: usize,
 }
 
@@ -18,8 +27,6 @@ impl Default for OutboxBudget {
     }
 }
 
-/// Default of the maximum size of a bucket, keys and values, in bytes.
-pub const BUCKET_BYTES: usize = 256_000_000;
 /// Bytes that a key takes in a bucket beside itself and its value, about.
 pub const KEY_BYTES: usize = 64;
 
@@ -29,11 +36,14 @@ pub fn full_bucket(name: &str, bytes: usize, most: usize) -> String {
 }
 
 /// Budget of timers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct TimerBudget {
-    /// Timers of an app.
+    /// Timers that one app may have set; an event that sets more fails. The shards of Redis divide it evenly.
+    #[serde(rename = "timers")]
     pub of_app: usize,
-    /// Timers of a client.
+    /// Timers within `timers` that belong to one client.
+    #[serde(rename = "client-timers")]
     pub of_client: usize,
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Load, Result};
@@ -149,11 +150,15 @@ impl DeadFilter {
 }
 
 /// Budget of the dead letters of an app. The newest letter is kept whatever its size.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct DeadLetterBudget {
-    /// Number of letters.
+    /// Dead letters kept for each app in each shard; the oldest are dropped first. One client has a tenth of it at most, and
+    /// beyond that its own oldest are dropped.
+    #[serde(rename = "dead-letters")]
     pub letters: usize,
-    /// Their bytes.
+    /// Bytes of the letters in `dead-letters`.
+    #[serde(rename = "dead-letters-bytes", with = "plugnode_settings::Bytes")]
     pub bytes: usize,
 }
 

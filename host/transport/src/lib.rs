@@ -29,24 +29,26 @@ mod partition;
 mod rank;
 pub mod reach;
 pub mod releases;
+mod settings;
 mod standing;
 mod transport;
 
 pub use self::app_side::{Commits, Conflict, Delivery, Lease, Leases, Log, Lost, Outcome, Verdict};
 pub use self::backlog::{Backlog, Load};
-pub use self::budget::{BUCKET_BYTES, KEY_BYTES, OutboxBudget, TimerBudget, full_bucket};
+pub use self::budget::{KEY_BYTES, OutboxBudget, TimerBudget, full_bucket};
 pub use self::dead_letters::{
     DeadContent, DeadFilter, DeadLetter, DeadLetterBudget, DeadLetters, Death, Revival, Sweep, SweepPlace, Swept,
 };
 pub use self::error::{Result, TransportError};
 pub use self::events::Events;
 pub use self::io_side::{Inbox, IoNode, IoSession, Outbox};
-pub use self::memory::{Memory, MemorySettings};
+pub use self::memory::Memory;
 pub use self::nodes::Nodes;
 pub use self::partition::{owner_of, partition_of};
 pub use self::rank::Rank;
 pub use self::releases::Releases;
 #[cfg(any(test, feature = "conformance"))]
 pub use self::releases::conformance as releases_conformance;
+pub use self::settings::TransportSettings;
 pub use self::standing::{LeaseRenewal, Reachability, Standing};
 pub use self::transport::{Operations, Transport};

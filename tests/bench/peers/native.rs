@@ -6,7 +6,7 @@
 use ::plugnode::embed::{AppNode, IoNode, Native, config};
 use ::plugnode::http::{self, HttpSettings};
 use ::plugnode::shutdown::Shutdown;
-use ::plugnode::transport::{Memory, MemorySettings};
+use ::plugnode::transport::{Memory, TransportSettings};
 use benchmark::Benchmark;
 
 use super::block_on;
@@ -16,19 +16,14 @@ use super::plugnode::{BUCKET, CONNECTIONS, INSTANCES, PARTITIONS};
 pub(super) fn serve() {
     block_on(async {
         let shutdown = Shutdown::new();
-        let settings = MemorySettings {
+        let settings = TransportSettings {
             partitions: PARTITIONS,
-            ..MemorySettings::default()
+            ..TransportSettings::default()
         };
         let transport = Memory::new(settings);
-        let app = config::App {
-            instances: INSTANCES,
-            grants: config::Grants {
-                keyvalue: vec![BUCKET.into()],
-                ..config::Grants::default()
-            },
-            ..config::App::default()
-        };
+        let mut app = config::App::default();
+        app.handler.instances = INSTANCES;
+        app.handler.grants.keyvalue = vec![BUCKET.into()];
         let _app_node = AppNode::builder(transport.clone())
             .native_app(app, Native::in_place::<Benchmark>())
             .start(&shutdown)
@@ -47,6 +42,9 @@ pub(super) fn serve() {
             max_connections: CONNECTIONS,
             ..HttpSettings::default()
         };
-        io_node.serve(listener, &settings).await;
+        io_node
+            .serve(listener, &settings)
+            .await
+            .expect("the settings name no certificate");
     });
 }

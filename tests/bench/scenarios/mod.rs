@@ -12,6 +12,7 @@ mod latency;
 mod limits;
 mod rooms;
 mod swap;
+mod timers;
 
 use crate::peers::{self, Handler};
 use crate::rounds::{Contender, Row, RunSize};
@@ -43,6 +44,7 @@ pub(crate) enum Scenario {
     Invocation,
     Swap,
     Kill,
+    Timers,
     Growth,
     Limits,
 }
@@ -60,6 +62,7 @@ impl Scenario {
             Self::Invocation => "invocation",
             Self::Swap => "swap",
             Self::Kill => "kill",
+            Self::Timers => "timers",
             Self::Growth => "growth",
             Self::Limits => "limits",
         }
@@ -93,6 +96,7 @@ impl Scenario {
             Self::Kill => {
                 "100 clients with 2,000 messages per second together, at fixed times; kill -9 of one of two app-nodes; lease of 1 s"
             }
+            Self::Timers => "100 clients with a periodic timer of 100 ms each; costs are per event",
             Self::Growth => {
                 "3,000 messages per second at fixed times over Redis, from 100 to 10,000 clients, and with 2 to 5 nodes"
             }
@@ -118,6 +122,7 @@ impl Scenario {
             Self::Invocation => invocation::run(size).await,
             Self::Swap => swap::run(size).await,
             Self::Kill => kill::run(size).await,
+            Self::Timers => timers::run(size).await,
             Self::Growth => growth::run(size).await,
             Self::Limits => limits::run(size).await,
         }

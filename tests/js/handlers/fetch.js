@@ -34,6 +34,9 @@ on("together", async (client, urls) => {
   return Promise.all(answers.map((answer) => answer.text()));
 });
 
+// The result of each, also of those that fail.
+on("all", (client, urls) => Promise.all(urls.map((url) => told(fetch(url)))));
+
 on("aborted", (client, url, after) => {
   const controller = new AbortController();
   setTimeout(() => controller.abort(), after);

@@ -51,6 +51,6 @@ test('a timer event has its due time, and without a client sets no timer of a cl
   });
   const ada = await connect();
   await ada.emit('timer-at');
-  await assert.rejects(fire('at'), /no connected client to own the timer/);
+  await assert.rejects(fire('at'), /no client to own the timer: make the app its owner/);
   assert.deepEqual(came, [{ key: 'at', due, missed: 0, client: undefined }]);
 });

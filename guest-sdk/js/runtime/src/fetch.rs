@@ -96,6 +96,9 @@ impl From<ErrorCode> for Failure {
             ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => {
                 "the connection ended before the response was complete"
             }
+            ErrorCode::ConnectionLimitReached => {
+                "this instance has too many HTTP requests open; read their responses first, or raise limits.http-requests"
+            }
             ErrorCode::ConnectionTimeout => "connecting timed out",
             ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout | ErrorCode::HttpResponseTimeout => {
                 "the response timed out"

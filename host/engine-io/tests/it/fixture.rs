@@ -123,6 +123,7 @@ pub(crate) fn settings() -> Settings {
         close_timeout: Duration::from_secs(1),
         max_payload: 100_000,
         send_buffer: 1_000_000,
+        protocol_3: true,
         ..Settings::default()
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plugnode::message::{
-    AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, Namespace,
-    NodeId, Scope, SessionId, has_timers,
+    AckId, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, Namespace, NodeId, Scope,
+    SessionId, has_timers,
 };
 use plugnode::transport::{
     Commits, Delivery, Events, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Transport, Verdict,
@@ -295,10 +295,6 @@ impl Commits for BrokenCommits {
             }
         }
         self.whole.commit(outcomes).await
-    }
-
-    fn forget_patches(&self, patches: Vec<AttributePatch>) {
-        self.whole.forget_patches(patches);
     }
 }
 

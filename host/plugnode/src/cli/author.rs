@@ -1,7 +1,7 @@
 //! Author and message of a release.
 
 use plugnode_release::Author;
-use plugnode_server::settings;
+use plugnode_server::roles::host_name;
 
 /// Limit of a release's message, in characters. Every node reads it whenever the board changes.
 const MAX_MESSAGE: usize = 500;
@@ -17,7 +17,7 @@ pub(super) fn author() -> Author {
     let user = sudo_user.or_else(from_passwd).or_else(|| std::env::var("USER").ok());
     Author {
         user: user.unwrap_or_else(|| uid.as_raw().to_string()),
-        host: settings::host_name(),
+        host: host_name(),
     }
 }
 

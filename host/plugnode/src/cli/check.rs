@@ -13,8 +13,8 @@ use super::terminal::{during, say};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::{AppSettings, ComponentInfo, Engine, EngineSettings, LoadError, Pool};
 use plugnode_server::config::{App, Config, Role};
-use plugnode_server::settings;
-use plugnode_transport::{Memory, MemorySettings, Transport};
+use plugnode_server::roles::app_node::compiler;
+use plugnode_transport::{Memory, Transport, TransportSettings};
 
 /// Arguments of `plugnode check`.
 #[derive(Debug, clap::Args)]
@@ -75,9 +75,9 @@ fn apps(args: &CheckArgs) -> Result<Vec<App>> {
         apps.iter_mut().for_each(|app| app.component.clone_from(component));
     }
     for app in &mut apps {
-        app.grants.keyvalue.extend(args.grant_keyvalue.iter().cloned());
-        app.grants.http.extend(args.grant_http.iter().cloned());
-        app.instances = 1;
+        app.handler.grants.keyvalue.extend(args.grant_keyvalue.iter().cloned());
+        app.handler.grants.http.extend(args.grant_http.iter().cloned());
+        app.handler.instances = 1;
     }
     Ok(apps)
 }
@@ -110,12 +110,12 @@ async fn check_one(app: &App) -> Result<bool> {
     let bytes = Bytes::from(bytes);
     let engine = Engine::new(EngineSettings {
         max_instances: 1,
-        max_memory: app.limits.memory,
+        max_memory: app.handler.limits.memory,
         cache: None,
-        compiler: settings::compiler(),
+        compiler: compiler(),
     })?;
-    let key_value = Transport::from(Memory::new(MemorySettings::default())).key_value;
-    let app = settings::app(app, &"check".into(), key_value);
+    let key_value = Transport::from(Memory::new(TransportSettings::default())).key_value;
+    let app = app.settings(&"check".into(), key_value);
     let started = during(|| format!("compiling {file}"), say, start(&engine, bytes.clone(), app)).await;
     let info = ComponentInfo::read(&bytes).ok();
     let interfaces = info.iter().flat_map(|info| {
@@ -134,8 +134,8 @@ async fn check_one(app: &App) -> Result<bool> {
 }
 
 /// Compiles the component and starts an instance, as an app-node does. Returns its release and digest.
-async fn start(engine: &Engine, bytes: Bytes, app: AppSettings) -> Result<(String, String), LoadError> {
-    let component = engine.load(bytes, &app.grants).await?;
+pub(super) async fn start(engine: &Engine, bytes: Bytes, app: AppSettings) -> Result<(String, String), LoadError> {
+    let component = engine.load(bytes, &app.handler.grants).await?;
     let names = (component.release().to_owned(), component.digest().to_string());
     let shutdown = Shutdown::new();
     let pool: Arc<Pool> = Pool::start(engine, component, app, &shutdown).await?;

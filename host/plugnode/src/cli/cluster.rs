@@ -16,12 +16,11 @@ use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::admin::{self, AdminClient};
 use plugnode_server::config::{Config, IoServer, LogLevel, Role};
-use plugnode_server::settings;
 use plugnode_transport::{Operations, TransportError};
 use plugnode_transport_redis::{OutageProbe, Redis};
 
 /// Config file that is read if none is named.
-const DEFAULT_CONFIG: &str = "plugnode.toml";
+pub(super) const DEFAULT_CONFIG: &str = "plugnode.toml";
 /// Time-out for the transport's background work to end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Time for which Redis may be unavailable before a command fails with the cause.
@@ -134,10 +133,10 @@ impl ClusterArgs {
 
 /// Connects to Redis, or to the admin socket if the transport is `memory:`. Retries while Redis is unreachable, for [`UNAVAILABLE`].
 async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, OutageProbe)> {
-    if config.transport.url != "memory:" {
+    if !config.transport.is_memory() {
         let began = Instant::now();
         let redis = loop {
-            let redis = Redis::connect_read_only(settings::redis(&config.transport), shutdown).await;
+            let redis = Redis::connect_read_only(&config.transport.url, config.transport.redis.clone(), shutdown).await;
             let is_unreachable = |error: &TransportError| matches!(error, TransportError::Unreachable(_));
             if began.elapsed() >= UNAVAILABLE || !redis.as_ref().is_err_and(is_unreachable) {
                 break redis.context("[transport] url")?;
@@ -153,7 +152,7 @@ async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, Ou
             "cannot reach a running plugnode: its admin socket is off ([admin] socket = \"\"); set [admin] socket to a path"
         );
     };
-    let remote = AdminClient::connect(&socket, config.transport.max_component.in_memory()).await?;
+    let remote = AdminClient::connect(&socket, config.transport.redis.common.max_component).await?;
     Ok((Operations::of(Arc::new(remote)), Box::new(|| None)))
 }
 

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
+use super::cluster::DEFAULT_CONFIG;
 use super::runtime;
+use plugnode_server::api::KeyRing;
 use plugnode_server::config::{Config, Role, ValueSources};
 use plugnode_server::roles::io_node::check_keys;
-use plugnode_server::settings;
 
 /// Replaces secrets in the output.
 const HIDDEN: &str = "(secret)";
@@ -30,14 +31,18 @@ pub enum ConfigVerb {
     /// Check the configuration, and report problems with file and line
     Check(ConfigSource),
     /// Print each key that has a value, with the value and its origin; secrets are hidden
-    Show(ConfigSource),
+    Show {
+        /// Config file [default: plugnode.toml, if it exists]
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Selects the config file. The environment applies too.
 #[derive(Debug, clap::Args)]
 pub struct ConfigSource {
     /// Config file; docs/configuration.md explains every key
-    #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
 }
 
@@ -50,12 +55,21 @@ pub(super) fn config(args: &ConfigArgs) -> Result<ExitCode> {
             runtime::block_on(check_keys_and_certificates(&config))?;
             writeln!(out, "{} can be used", source.config.display())?;
         }
-        ConfigVerb::Show(source) => {
-            let (config, sources) = source.load()?;
+        ConfigVerb::Show { config } => {
+            let (config, sources) = shown(config.as_ref())?;
             write!(out, "{}", page(&config, &sources)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration to show. Without a file, it is that of the environment and the defaults, which lacks an app.
+fn shown(file: Option<&PathBuf>) -> Result<(Config, ValueSources)> {
+    let default = PathBuf::from(DEFAULT_CONFIG);
+    match file.or(Some(&default).filter(|file| file.exists())) {
+        Some(file) => ConfigSource { config: file.clone() }.load(),
+        None => Ok(Config::read(None, runtime::variables())?),
+    }
 }
 
 impl ConfigSource {
@@ -73,12 +87,11 @@ impl ConfigSource {
 /// # Errors
 /// When one cannot be used.
 pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
-    settings::http(&config.http).context("[http] tls-cert, tls-key")?;
-    settings::api_keys(config)?;
-    if config.has(Role::IoNode)
-        && let Some(tokens) = settings::tokens(&config.io_node)
-    {
-        check_keys(&tokens).await.context("[io-node.token]")?;
+    config.http.read_tls()?;
+    KeyRing::read(&config.api.keys)?;
+    let tokens = &config.io_node.token;
+    if config.has(Role::IoNode) && tokens.has_key() {
+        check_keys(tokens).await.context("[io-node.token]")?;
     }
     Ok(())
 }
@@ -220,6 +233,16 @@ config = { key = "hunter2" }
         );
         // The output is valid TOML.
         toml::from_str::<Table>(&page).unwrap();
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_are_shown() {
+        let (config, sources) = shown(None).unwrap();
+        let page = page(&config, &sources).unwrap();
+        assert!(page.contains("listen = \"0.0.0.0:8080\""), "{page}");
+        let missing = PathBuf::from("no/such.toml");
+        let error = shown(Some(&missing)).err().unwrap().to_string();
+        assert!(error.starts_with("there is no no/such.toml"), "{error}");
     }
 
     #[test]

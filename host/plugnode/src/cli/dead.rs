@@ -9,13 +9,14 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::cluster::ClusterArgs;
 use super::format::{json_page, parse_span, parse_time};
+use super::rollout;
 use super::terminal::{during, say};
 use plugnode_message::{EventId, Namespace, now_ms};
-use plugnode_transport::{DeadFilter, DeadLetter, DeadLetters, Revival, Sweep};
+use plugnode_transport::{DeadFilter, DeadLetter, DeadLetters, Operations, Revival, Sweep};
 
 /// More letters than any transport keeps.
 const ALL: usize = 1_000_000;
@@ -84,6 +85,17 @@ pub struct Selection {
     pub filter: Filter,
 }
 
+impl DeadVerb {
+    /// The app whose letters are meant.
+    fn app(&self) -> Option<&str> {
+        match self {
+            Self::List { filter, .. } => filter.app.as_deref(),
+            Self::Retry(which) | Self::Drop(which) => which.filter.app.as_deref(),
+            Self::Show { .. } => None,
+        }
+    }
+}
+
 /// Properties of dead letters.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
@@ -116,9 +128,28 @@ impl Filter {
 /// Runs the subcommand. The exit code is success if it succeeded for all letters.
 pub(super) fn dead(args: &DeadArgs) -> Result<ExitCode> {
     args.cluster.run(async |cluster| {
+        if let Some(app) = args.verb.app() {
+            check_app(app, cluster).await?;
+        }
         let all_done = run(&args.verb, &*cluster.dead_letters, &mut io::stdout()).await?;
         Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
+}
+
+/// Refuses an app that the cluster does not have. One that it had, and that has letters still, is accepted.
+async fn check_app(app: &str, cluster: &Operations) -> Result<()> {
+    let (_, board) = rollout::board(cluster).await?;
+    if rollout::has_app(cluster, &board, app).await? {
+        return Ok(());
+    }
+    let of_app = Filter {
+        app: Some(app.into()),
+        ..Filter::default()
+    };
+    if letters(&*cluster.dead_letters, 1, &of_app).await?.is_empty() {
+        bail!("{}", rollout::unknown(&app.into(), &board));
+    }
+    Ok(())
 }
 
 /// Runs a subcommand. Returns whether it succeeded for all letters.

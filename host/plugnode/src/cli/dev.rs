@@ -20,7 +20,7 @@ use super::{log, runtime};
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
-use plugnode_server::config::{Config, Http};
+use plugnode_server::config::{Config, HttpSettings};
 use plugnode_transport::Standing;
 
 /// Arguments of `plugnode dev`.
@@ -68,7 +68,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<ExitCode> {
         let (overlay, forward_errors) = errors.for_frontend();
         let node = tokio::select! {
             () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await),
-            node = Node::start_with_overlay(&config, &shutdown, overlay) => node?,
+            node = Node::start_with_overlay(&config, &shutdown, overlay) => node.map_err(|error| project.name_in(&error, &built.file))?,
         };
         if !config.frontend.static_dir.is_dir() {
             say(&format!(
@@ -177,7 +177,7 @@ fn configuration(args: &DevArgs, project: &Project, component: &Path) -> Result<
             config.frontend.static_dir = project.folder().join("public");
         }
         // Only for this machine, unless plugnode.toml says otherwise.
-        if config.http.listen == Http::default().listen {
+        if config.http.listen == HttpSettings::default().listen {
             config.http.listen = "127.0.0.1:8080".into();
         }
         if let (Some(port), Some((host, _))) = (args.port, config.http.listen.rsplit_once(':')) {

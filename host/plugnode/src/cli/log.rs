@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::format::{escaped_json, is_unprintable, plain_lines};
 use plugnode_server::config::{Config, Log, LogFormat, LogLevel, Role};
-use plugnode_server::settings;
+use plugnode_server::roles::node_name;
 
 /// Whether the format is JSON.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
@@ -130,9 +130,9 @@ fn filter_by_variable() -> Result<Option<EnvFilter>> {
 /// Fields of the process, for the beginning of each JSON line.
 fn origin(config: &Config) -> String {
     let node = match (config.has(Role::IoNode), config.has(Role::AppNode)) {
-        (true, _) => settings::io_node_name(&config.io_node),
-        (false, true) => settings::app_node_name(&config.app_node),
-        (false, false) => settings::frontend_name(),
+        (true, _) => config.io_node.node_name(),
+        (false, true) => config.app_node.node_name(),
+        (false, false) => node_name(None, "frontend"),
     };
     let roles = config.roles.iter().map(|role| match role {
         Role::Frontend => "frontend",

@@ -52,6 +52,7 @@ macro_rules! template {
 const RUST: &[TemplateFile] = template! {
     "Cargo.toml" from "rust/Cargo.toml.in",
     "src/lib.rs" from "rust/lib.rs.in",
+    "events.toml" from "rust/events.toml.in",
     "README.md" from "rust/README.md.in",
     ".gitignore" from "rust/gitignore.in",
 };

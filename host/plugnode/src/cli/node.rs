@@ -16,14 +16,13 @@ use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_server::admin;
-use plugnode_server::api::Api;
+use plugnode_server::api::{Api, ApiSetup};
 use plugnode_server::config::{Config, Role};
 use plugnode_server::embed;
-use plugnode_server::http::{self, Check, Health, HttpSettings, Monitoring, Readiness, Tls, WebSockets};
-use plugnode_server::roles::app_node::{AppNode, AppNodeSettings, AppSource};
+use plugnode_server::http::{self, Check, Health, HttpSettings, Listener, Monitoring, Readiness, Tls, WebSockets};
+use plugnode_server::roles::app_node::{AppNode, AppNodeSetup, AppSource, engine_settings};
 use plugnode_server::roles::frontend::{Frontend, Overlay, serve_flash_policy};
-use plugnode_server::roles::io_node::{self, IoNodeSettings, SettingsUpdater};
-use plugnode_server::settings;
+use plugnode_server::roles::io_node::{self, IoNodeSetup, SettingsUpdater};
 use plugnode_transport::{Memory, Transport};
 use plugnode_transport_redis::Redis;
 
@@ -40,7 +39,6 @@ pub(super) struct Node {
 /// Parts of a process that can be updated while it runs.
 #[derive(Clone, Default)]
 pub(super) struct Reloadable {
-    pub(super) address: Option<SocketAddr>,
     pub(super) tls: Option<Tls>,
     pub(super) io_node: Option<SettingsUpdater>,
     pub(super) api: Option<Api>,
@@ -92,7 +90,11 @@ impl Node {
         let api = match &config.api.listen {
             Some(listen) => Some((
                 http::bind(listen).await.context("[api] listen")?,
-                settings::api(config)?,
+                ApiSetup::read(
+                    &config.api,
+                    &config.http,
+                    config.apps.iter().map(|app| app.namespace.as_str()),
+                )?,
             )),
             None => None,
         };
@@ -104,7 +106,7 @@ impl Node {
         }
         if let Some(address) = address
             && config.has(Role::AppNode)
-            && config.transport.url == "memory:"
+            && config.transport.is_memory()
         {
             serve_commands(config, address, transport.clone(), shutdown)?;
         }
@@ -114,9 +116,9 @@ impl Node {
             memory_check(pressure.clone()),
         ];
         let mut reloadable = Reloadable::default();
-        if let Some((listener, settings)) = api {
+        if let Some((listener, setup)) = api {
             tracing::info!("server API on http://{}", listener.local_addr()?);
-            reloadable.api = Some(Api::start(listener, settings, transport.clone(), shutdown));
+            reloadable.api = Some(Api::start(listener, setup, transport.clone(), shutdown));
         }
         match port {
             Some(port) => checks.extend(
@@ -157,17 +159,19 @@ struct Port {
     listener: TcpListener,
     address: SocketAddr,
     http: HttpSettings,
+    tls: Option<Tls>,
 }
 
 impl Port {
     async fn bind(config: &Config) -> Result<Self> {
-        let http = settings::http(&config.http).context("[http] tls-cert, tls-key")?;
+        let tls = config.http.read_tls()?;
         let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
         let address = listener.local_addr()?;
         Ok(Self {
             listener,
             address,
-            http,
+            http: config.http.clone(),
+            tls,
         })
     }
 
@@ -185,11 +189,12 @@ impl Port {
             listener,
             address,
             http,
+            tls,
         } = self;
-        let scheme = if http.tls.is_some() { "https" } else { "http" };
-        reloadable.address = Some(address);
-        reloadable.tls.clone_from(&http.tls);
-        if let Some(tls) = http.tls.clone() {
+        let scheme = http.scheme();
+        let listener = Listener::new(listener, tls.clone());
+        reloadable.tls.clone_from(&tls);
+        if let Some(tls) = tls {
             let ending = shutdown.clone();
             shutdown.spawn(async move {
                 tokio::select! {
@@ -206,9 +211,9 @@ impl Port {
         let mut checks = Vec::new();
         let ending = shutdown.clone();
         if config.has(Role::IoNode) {
-            let io_node = IoNodeSettings {
+            let io_node = IoNodeSetup {
                 pressure,
-                ..settings::io_node(config, address)
+                ..IoNodeSetup::new(config, address)
             };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
@@ -282,7 +287,7 @@ fn serve_commands(config: &Config, address: SocketAddr, transport: Transport, sh
         Ok(socket) => {
             let serving = socket.serve(
                 transport.operations(),
-                config.transport.max_component.in_memory(),
+                config.transport.redis.common.max_component,
                 shutdown.clone(),
             );
             shutdown.spawn(serving);
@@ -299,32 +304,31 @@ fn serve_commands(config: &Config, address: SocketAddr, transport: Transport, sh
 
 /// Opens the configured transport. Its background work ends after its members have left, and `shutdown` waits for it.
 async fn open_transport(config: &Config, shutdown: &Shutdown) -> Result<Transport> {
-    if config.transport.url == "memory:" {
-        return Ok(Memory::new(settings::memory(&config.transport)).into());
+    if config.transport.is_memory() {
+        return Ok(Memory::new(config.transport.redis.common.clone()).into());
     }
-    let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
+    let redis = Redis::connect(&config.transport.url, config.transport.redis.clone(), shutdown).await;
     Ok(redis.context("[transport] url")?.into())
 }
 
 async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdown) -> Result<()> {
-    let name = settings::app_node_name(&config.app_node);
+    let name = config.app_node.node_name();
     let mut apps = Vec::new();
     for app in &config.apps {
         apps.push(AppSource {
-            settings: settings::app(app, &name, transport.key_value.clone()),
+            settings: app.settings(&name, transport.key_value.clone()),
             file: app.component.display().to_string(),
             component: embed::read_component(app).await,
         });
     }
-    let app_node = AppNodeSettings {
+    let app_node = AppNodeSetup {
+        settings: config.app_node.clone(),
         name,
         apps,
         native: Vec::new(),
-        retries: settings::retries(&config.app_node),
-        partitions: config.transport.partitions,
-        kept_releases: config.app_node.kept_releases,
+        partitions: config.transport.redis.common.partitions,
     };
-    let engine = Engine::new(settings::engine(config)).context("cannot start the WebAssembly engine")?;
+    let engine = Engine::new(engine_settings(config)).context("cannot start the WebAssembly engine")?;
     let say = |line: &str| tracing::info!("{line}");
     let start = AppNode::start(app_node, engine, transport, shutdown);
     let started = terminal::during(|| "compiling".into(), say, start).await;

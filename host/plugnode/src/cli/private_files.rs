@@ -50,7 +50,7 @@ fn secrets<'a>(config: &'a Config, file: &'a Path) -> Vec<(&'static str, &'a Pat
     if has_port && let Some(key) = &config.http.tls_key {
         files.push(("[http] tls-key", key.as_path()));
     }
-    if let Some(key) = &config.transport.tls_key {
+    if let Some(key) = &config.transport.redis.tls.key {
         files.push(("[transport] tls-key", key.as_path()));
     }
     if config.has(Role::IoNode)

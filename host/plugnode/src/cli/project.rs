@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use super::redeploy::ComponentSource;
 use super::runtime;
 use super::script::{build_component, find_script};
 use super::source_watcher::SourceWatcher;
-use plugnode_server::config::{App, Build, Config, Grants, Role};
+use plugnode_server::config::{App, Build, Config, Role};
 
 /// Name of the optional settings file beside a handler.
 const SETTINGS: &str = "plugnode.toml";
@@ -87,6 +87,15 @@ impl Project {
         }
     }
 
+    /// The error, with the project's path in place of the file that it was built into.
+    pub(super) fn name_in(&self, error: &anyhow::Error, built: &Path) -> anyhow::Error {
+        let built = built.display().to_string();
+        anyhow!(
+            "{}",
+            format!("{error:#}").replace(&built, &self.path.display().to_string())
+        )
+    }
+
     /// Builds the component, and watches its sources from before the build.
     pub(super) async fn build_watched(&self) -> Result<BuiltComponent> {
         let (file, sources) = match &self.kind {
@@ -150,18 +159,12 @@ impl Project {
             overrides(config);
             let is_script = self.is_script();
             if config.apps.is_empty() {
-                let grants = Grants {
-                    keyvalue: vec!["default".into()],
-                    ..Grants::default()
-                };
-                let mut app = App {
-                    grants,
-                    ..App::default()
-                };
+                let mut app = App::default();
+                app.handler.grants.keyvalue.push("default".into());
                 if is_script {
                     // As in Node: one instance has all state, and middlewares can refuse clients.
-                    app.instances = 1;
-                    app.admission = true;
+                    app.handler.instances = 1;
+                    app.handler.admission = true;
                 }
                 config.apps.push(app);
             }
@@ -170,7 +173,7 @@ impl Project {
             for (place, app) in config.apps.iter_mut().enumerate() {
                 if place == 0 || (is_script && app.component == configured) {
                     app.component = component.into();
-                    app.instances = instances.unwrap_or(app.instances);
+                    app.handler.instances = instances.unwrap_or(app.handler.instances);
                 }
             }
         })?;

@@ -176,7 +176,7 @@ impl WatchedFile {
         tokio::select! {
             () = shutdown.begun() => {}
             error = redeploy.at_each_change(self.watcher, &source, |result| log(&app, &file, result)) => {
-                warn!(%app, file = %file.display(), "changes of the file are no longer noticed; restart this process: {error:#}");
+                warn!(%app, file = %file.display(), error = %format_args!("{error:#}"), "changes of the file are no longer noticed; restart this process");
             }
         }
     }
@@ -199,7 +199,7 @@ fn log(app: &Namespace, file: &Path, result: ChangeResult) {
         ChangeResult::Followed(result) => result,
         ChangeResult::Unchanged => return,
         ChangeResult::Refused(error) => {
-            return warn!(%app, %file, "the changed file was not deployed: {error:#}");
+            return warn!(%app, %file, error = %format_args!("{error:#}"), "the changed file was not deployed");
         }
     };
     let (release, digest, took) = (result.release.number, result.release.digest.short(), result.took);
@@ -209,7 +209,7 @@ fn log(app: &Namespace, file: &Path, result: ChangeResult) {
             info!(%app, release, digest, ?took, %file, "the changed file is in use and not tried yet: no events");
         }
         RolloutOutcome::Failed(reason) => {
-            warn!(%app, release, digest, %file, "the changed file cannot be used: {reason}");
+            warn!(%app, release, digest, %file, %reason, "the changed file cannot be used");
         }
         outcome => info!(%app, release, digest, ?outcome, %file, "the changed file is not in use"),
     }

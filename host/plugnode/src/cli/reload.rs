@@ -17,9 +17,8 @@ use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::api::KeyRing;
 use plugnode_server::config::{Config, Role};
-use plugnode_server::http::{NewCertificate, Tls};
-use plugnode_server::roles::io_node::{IoNodeSettings, NewKeys};
-use plugnode_server::settings;
+use plugnode_server::http::NewCertificate;
+use plugnode_server::roles::io_node::NewKeys;
 
 /// Keys that take effect at once.
 const IMMEDIATE: [&str; 6] = [
@@ -30,6 +29,8 @@ const IMMEDIATE: [&str; 6] = [
     "io-node.channels-per-client",
     "io-node.namespaces-per-connection",
 ];
+/// Keys that take effect at once, unless they turn TLS on or off.
+const CERTIFICATE: [&str; 2] = ["http.tls-cert", "http.tls-key"];
 /// A secret, which is never logged. It takes effect as part of the token keys.
 const SECRET: &str = "io-node.token.secret";
 /// The keys of the server API, which are replaced as a whole. Their values are not logged.
@@ -62,7 +63,7 @@ impl Reload {
                 signal = self.signals.recv() => if signal.is_none() { return },
             }
             if let Err(problem) = self.reload(&reloadable).await {
-                error!("configuration not reloaded, the previous one stays in effect: {problem:#}");
+                error!(error = %format_args!("{problem:#}"), "configuration not reloaded; the previous one stays in effect");
             }
         }
     }
@@ -74,9 +75,11 @@ impl Reload {
                 config.roles.clone_from(roles);
             }
         })?;
+        let stays_tls = reloadable.tls.is_some() && read.http.tls_cert.is_some();
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
         for (key, (before, now)) in differences(&self.config, &read) {
-            match IMMEDIATE.contains(&key.as_str()) {
+            let is_immediate = IMMEDIATE.contains(&key.as_str()) || (stays_tls && CERTIFICATE.contains(&key.as_str()));
+            match is_immediate {
                 true => changed.push(format!("{key}: {before} → {now}")),
                 false if key != SECRET && !key.starts_with(API_KEYS) => waiting.push(key),
                 false => {}
@@ -86,15 +89,15 @@ impl Reload {
         if !waiting.is_empty() {
             check_keys_and_certificates(&read).await?;
         }
-        let new = NewFiles::read(reloadable, &self.config, &read).await?;
+        let new = NewFiles::read(reloadable, &read).await?;
         log::set_level(read.log.level)?;
         if let (Some(tls), Some(certificate)) = (&reloadable.tls, new.certificate)
             && tls.replace(certificate)
         {
             changed.push("the certificate".into());
         }
-        if let (Some(updater), Some(settings)) = (&reloadable.io_node, &new.io_node) {
-            updater.limit(settings);
+        if let Some(updater) = &reloadable.io_node {
+            updater.limit(&read.io_node);
             if let Some(keys) = new.keys
                 && updater.replace_keys(keys).await
             {
@@ -109,17 +112,20 @@ impl Reload {
         }
         match changed.is_empty() {
             true => info!("configuration reloaded; nothing changed that takes effect without a restart"),
-            false => info!("configuration reloaded; changed: {}", changed.join(", ")),
+            false => info!(changed = %changed.join(", "), "configuration reloaded"),
         }
         if !waiting.is_empty() {
-            warn!("restart the process to apply changes of {}", waiting.join(", "));
+            warn!(keys = %waiting.join(", "), "restart the process to apply changes");
         }
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
         self.config.api.keys = read.api.keys;
+        if stays_tls {
+            self.config.http.tls_cert = read.http.tls_cert;
+            self.config.http.tls_key = read.http.tls_key;
+        }
         let (known, read) = (&mut self.config.io_node, read.io_node);
-        known.max_clients_per_address = read.max_clients_per_address;
-        known.connects_per_second = read.connects_per_second;
+        known.per_address = read.per_address;
         known.events_per_second = read.events_per_second;
         known.channels_per_client = read.channels_per_client;
         known.namespaces_per_connection = read.namespaces_per_connection;
@@ -129,32 +135,32 @@ impl Reload {
 
 /// What a reload reads before it changes anything.
 struct NewFiles {
-    /// None without TLS, and if the configuration names other files, which wait for a restart.
+    /// None unless the port has TLS, and the configuration still names a certificate.
     certificate: Option<NewCertificate>,
-    /// None without an io-node.
-    io_node: Option<IoNodeSettings>,
+    /// None without an io-node that checks tokens.
     keys: Option<NewKeys>,
     /// None without the server API.
     api_keys: Option<KeyRing>,
 }
 
 impl NewFiles {
-    async fn read(reloadable: &Reloadable, before: &Config, now: &Config) -> Result<Self> {
-        let (mut io_node, mut keys) = (None, None);
-        if let (Some(updater), Some(address)) = (&reloadable.io_node, reloadable.address) {
-            let settings = settings::io_node(now, address);
-            let read = updater.read_keys(settings.token.as_ref()).await;
-            keys = read.context("[io-node.token]")?;
-            io_node = Some(settings);
-        }
-        let api_keys = reloadable.api.as_ref().map(|_| settings::api_keys(now)).transpose()?;
+    async fn read(reloadable: &Reloadable, now: &Config) -> Result<Self> {
+        let keys = match &reloadable.io_node {
+            Some(updater) => updater.read_keys(&now.io_node.token).await.context("[io-node.token]")?,
+            None => None,
+        };
+        let api_keys = reloadable
+            .api
+            .as_ref()
+            .map(|_| KeyRing::read(&now.api.keys))
+            .transpose()?;
         // Last, so that the task that watches these files has no time to use newer ones in between.
-        let files = |config: &Config| (config.http.tls_cert.clone(), config.http.tls_key.clone());
-        let tls = reloadable.tls.as_ref().filter(|_| files(before) == files(now));
-        let certificate = tls.map(Tls::read_again).transpose();
+        let certificate = match (&reloadable.tls, &now.http.tls_cert, &now.http.tls_key) {
+            (Some(_), Some(certificate), Some(key)) => NewCertificate::read(certificate, key).map(Some),
+            _ => Ok(None),
+        };
         Ok(Self {
             certificate: certificate.context("[http] tls-cert, tls-key")?,
-            io_node,
             keys,
             api_keys,
         })
@@ -208,7 +214,7 @@ mod tests {
         let before = Config::default();
         let mut now = before.clone();
         now.io_node.events_per_second = Some(5);
-        now.transport.lease = std::time::Duration::from_millis(1);
+        now.transport.redis.lease = std::time::Duration::from_millis(1);
         now.apps.push(Default::default());
         let found = differences(&before, &now);
         assert_eq!(found["io-node.events-per-second"], (Value::Null, 5.into()));

@@ -14,6 +14,7 @@ use self::progress::RolloutProgress;
 pub(super) use self::progress::{NodeProgress, RolloutOutcome, RolloutResult};
 use super::author::author;
 use super::format::seconds;
+use plugnode_message::namespaces::Namespaces;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_release::{AppReleases, Board, Canary, ComponentFile, NodeReport, PREPARE_TIMEOUT, ReleaseError};
 use plugnode_transport::Operations;
@@ -260,6 +261,19 @@ pub(super) async fn select_app(cluster: &Operations, board: &Board, named: Optio
     }
 }
 
+/// Whether the cluster has an app of this name, or one whose pattern this namespace matches.
+pub(super) async fn has_app(cluster: &Operations, board: &Board, name: &str) -> Result<bool> {
+    let mut apps = Namespaces::default();
+    for app in board.apps.keys().chain(&native(cluster).await?) {
+        if app.as_str() == name {
+            return Ok(true);
+        }
+        // A pattern that this version does not know matches nothing.
+        let _ = apps.insert(app.as_str(), ());
+    }
+    Ok(apps.find(name).is_some())
+}
+
 /// Refuses an app of native Rust, which has no releases.
 async fn check_native(cluster: &Operations, app: &Namespace) -> Result<()> {
     if native(cluster).await?.contains(app) {
@@ -283,7 +297,7 @@ pub(super) const NO_APP: &str = "no app runs here yet: start an app-node (plugno
      app to deploy";
 
 /// Error for an app without releases.
-fn unknown(app: &Namespace, board: &Board) -> String {
+pub(super) fn unknown(app: &Namespace, board: &Board) -> String {
     match board.apps.is_empty() {
         true => format!("there is no app {app}: {NO_APP}"),
         false => format!("there is no app {app}; there are {}", list(board)),

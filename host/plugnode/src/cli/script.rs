@@ -1,9 +1,12 @@
 //! Puts a JavaScript, TypeScript or Python program into the runtime component that interprets it.
 //!
 //! A single JavaScript file is embedded as it is. TypeScript, and JavaScript that imports files or packages, is bundled first by
-//! esbuild, found in `node_modules` or PATH. A Python program is embedded with the modules in its folder.
+//! esbuild, found in `node_modules` or PATH. A Python program is embedded with the modules in its folder. Without a bundler, the runtime
+//! checks the syntax.
 
 mod python;
+mod syntax;
+mod unsupported;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -97,11 +100,14 @@ pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Re
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_slice()))
             .collect();
+        refuse(script, syntax::check_python(&bytes, script, &files).await)?;
         return Ok(Script::append(&bytes, &files).into());
     }
     let text = std::fs::read_to_string(script).with_context(|| format!("cannot read {}", script.display()))?;
     let name = script.file_name().unwrap_or_default().to_string_lossy();
+    refuse(script, unsupported::find(&name, &text, imports(&text)))?;
     let Some(reason) = reason_to_bundle(script, &text) else {
+        refuse(script, syntax::check_javascript(&bytes, script, &name, &text).await)?;
         return Ok(Script::append(&bytes, &[(&name, text.as_bytes())]).into());
     };
     let (bundle, map) = bundle(script, &reason).await?;
@@ -111,6 +117,16 @@ pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Re
     let map_name = format!("{name}.map");
     let files = [(&*name, bundle.as_bytes()), (map_name.as_str(), map.as_slice())];
     Ok(Script::append(&bytes, &files).into())
+}
+
+/// Fails if a script has errors.
+fn refuse(script: &Path, errors: impl IntoIterator<Item = syntax::SourceError>) -> Result<()> {
+    let folder = script.parent().unwrap_or(Path::new(""));
+    let described: Vec<_> = errors.into_iter().map(|error| error.describe(folder)).collect();
+    if described.is_empty() {
+        return Ok(());
+    }
+    bail!("{} does not build\n{}", script.display(), described.join("\n"))
 }
 
 /// The path of the runtime component: `given`, the environment variable, beside the executable, or in node_modules.
@@ -144,16 +160,16 @@ fn reason_to_bundle(script: &Path, text: &str) -> Option<String> {
     if !extension.ends_with("js") {
         return Some("it is TypeScript".to_owned());
     }
-    let import = imports(text).find(|name| {
+    let import = imports(text).map(|(_, name)| name).find(|name| {
         let bare = name.strip_prefix("node:").unwrap_or(name);
         !BUILT_IN.contains(&bare)
     });
     import.map(|name| format!("it imports {name:?}"))
 }
 
-/// Module names after `from`, `import` and `require`, found without parsing. A false match, such as in a multi-line comment, only
+/// Module names after `from`, `import` and `require`, with the places of these words, found without parsing. A false match, such as in a multi-line comment, only
 /// causes an unnecessary bundle.
-fn imports(text: &str) -> impl Iterator<Item = &str> {
+fn imports(text: &str) -> impl Iterator<Item = (usize, &str)> {
     // Each keyword with the characters allowed between it and the quote. `Array.from("x")` is not an import.
     const WORDS: [(&str, &[char]); 3] = [("from", &[' ']), ("import", &[' ', '(']), ("require", &[' ', '('])];
     WORDS.into_iter().flat_map(move |(word, between)| {
@@ -166,7 +182,7 @@ fn imports(text: &str) -> impl Iterator<Item = &str> {
             let rest = text[at + word.len()..].trim_start_matches(between);
             let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
             let (name, _) = rest[1..].split_once(quote)?;
-            (!name.contains('\n')).then_some(name)
+            (!name.contains('\n')).then_some((at, name))
         })
     })
 }

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use super::*;
 use plugnode_message::Namespace;
 use plugnode_release::{AppReleases, Board, ComponentFile, Digest, NodeReport};
-use plugnode_transport::{Memory, MemorySettings, Transport};
+use plugnode_transport::{Memory, Transport, TransportSettings};
 
 #[test]
 fn command_line_is_consistent() {
@@ -62,7 +62,7 @@ fn new_project_is_complete_and_overwrites_nothing() {
 
 #[tokio::test]
 async fn native_app_is_refused_with_reason() {
-    let memory = Transport::from(Memory::new(MemorySettings::default()));
+    let memory = Transport::from(Memory::new(TransportSettings::default()));
     let operations = memory.operations();
     let _leases = memory.events.join_app("app".into()).await.unwrap();
     let report = NodeReport {
@@ -88,11 +88,30 @@ async fn native_app_is_refused_with_reason() {
         .unwrap_err()
         .to_string();
     assert!(unknown.contains("there is no app /other"), "{unknown}");
+    assert!(rollout::has_app(&operations, &board, "/").await.unwrap());
+}
+
+#[tokio::test]
+async fn namespace_of_a_pattern_is_of_the_app() {
+    let operations = Transport::from(Memory::new(TransportSettings::default())).operations();
+    let target = ComponentFile {
+        digest: Digest::of(b"a"),
+        file: "a".into(),
+        bytes: 1,
+    };
+    let mut board = Board::default();
+    board
+        .apps
+        .insert("/shop/{id}".into(), AppReleases::configured(target, 0, 10));
+    for (name, is_known) in [("/shop/{id}", true), ("/shop/1", true), ("/shop", false), ("/", false)] {
+        let has_app = rollout::has_app(&operations, &board, name).await.unwrap();
+        assert_eq!(has_app, is_known, "{name}");
+    }
 }
 
 #[tokio::test]
 async fn deploy_selects_only_app_of_config_file() {
-    let operations = Transport::from(Memory::new(MemorySettings::default())).operations();
+    let operations = Transport::from(Memory::new(TransportSettings::default())).operations();
     let target = ComponentFile {
         digest: Digest::of(b"a"),
         file: "a".into(),

@@ -158,7 +158,7 @@ impl InstanceState {
 
     /// Denies a bucket that the app is not granted.
     pub(crate) fn check_bucket(&self, name: &str) -> Result<(), Error> {
-        let granted = &self.app.settings.grants.keyvalue;
+        let granted = &self.app.settings.handler.grants.keyvalue;
         match granted.iter().any(|granted| granted == name) {
             true => Ok(()),
             false => Err(Error::AccessDenied),
@@ -182,14 +182,11 @@ impl InstanceState {
             return Err(WriteRefused::NoEvent);
         }
         if self.has_read_too_much() {
-            return Err(WriteRefused::ReadTooMuch(self.app.settings.limits.commands));
+            return Err(WriteRefused::ReadTooMuch(self.app.settings.handler.limits.commands));
         }
-        let max = self.app.settings.limits.value;
-        if let Change::Set { value, .. } = &change
-            && value.len() > max
-        {
-            let size = value.len();
-            return Err(WriteRefused::TooLarge { size, max });
+        if let Change::Set { value, .. } = &change {
+            let limits = self.command_rules().limits;
+            limits.check_value(value).map_err(WriteRefused::TooLarge)?;
         }
         self.call.add_write(KeyChange {
             bucket: bucket.clone(),
@@ -200,12 +197,12 @@ impl InstanceState {
 
     /// Whether the event has read more keys than its commit can check. It may, if it writes nothing.
     fn has_read_too_much(&self) -> bool {
-        self.call.view.read_count() > self.app.settings.limits.commands
+        self.call.view.read_count() > self.app.settings.handler.limits.commands
     }
 
     /// Largest answer of the store, in bytes: what an event may write, and not more than the handler's memory.
     fn max_answer(&self) -> usize {
-        let limits = &self.app.settings.limits;
+        let limits = &self.app.settings.handler.limits;
         limits.bytes.min(limits.memory)
     }
 
@@ -239,7 +236,7 @@ impl InstanceState {
                 self.call.view.record_read(bucket, key, value.as_ref());
             }
             if self.call.view.has_written() && self.has_read_too_much() {
-                let most = self.app.settings.limits.commands;
+                let most = self.app.settings.handler.limits.commands;
                 return Err(Error::Other(WriteRefused::ReadTooMuch(most).to_string()));
             }
         }

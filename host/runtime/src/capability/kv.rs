@@ -58,7 +58,7 @@ impl InstanceState {
                 WriteRefused::QuotaExceeded => Error::QuotaExceeded,
                 WriteRefused::NoEvent => Error::Denied(refused.to_string()),
                 WriteRefused::Impossible(reason) => Error::Invalid(reason),
-                WriteRefused::TooLarge { .. } => Error::Invalid(refused.to_string()),
+                WriteRefused::TooLarge(_) => Error::Invalid(refused.to_string()),
                 WriteRefused::ReadTooMuch(_) => Error::Other(refused.to_string()),
             })
     }

@@ -63,7 +63,7 @@ impl Host for NativeHost {
     }
 
     fn config(&mut self) -> Vec<(String, String)> {
-        self.state.app.settings.config.clone().into_iter().collect()
+        self.state.app.settings.handler.config.clone().into_iter().collect()
     }
 
     fn log(&mut self, level: Level, context: &str, message: &str) {

@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Native;
 use crate::{
-    AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Failure, Grants, Job, JobOutcome, Limits,
-    LoadError, Pool,
+    AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Failure, Grants, HandlerSettings, Job,
+    JobOutcome, Limits, LoadError, Pool,
 };
 use plugnode_message::{
     Change, Command, Effects, Event, EventId, EventKind, KeyChange, KeyValue, KeyValueError, Partition, Payload, Read,
@@ -190,21 +190,24 @@ fn settings_with(instances: usize, store: Store) -> AppSettings {
     AppSettings {
         namespace: "/".into(),
         node: "app".into(),
-        instances,
-        dispatch: Dispatch::RoundRobin,
-        admission: true,
-        failure_acks: true,
-        limits: Limits {
-            time: LIMIT,
-            commands: 5,
-            value: VALUE,
-            ..Limits::default()
+        handler: HandlerSettings {
+            instances,
+            max_instances: None,
+            dispatch: Dispatch::RoundRobin,
+            admission: true,
+            failure_acks: true,
+            limits: Limits {
+                time: LIMIT,
+                commands: 5,
+                value: VALUE,
+                ..Limits::default()
+            },
+            grants: Grants {
+                keyvalue: vec!["mine".into()],
+                http: Vec::new(),
+            },
+            config: [("greeting".to_owned(), "hello".to_owned())].into(),
         },
-        grants: Grants {
-            keyvalue: vec!["mine".into()],
-            http: Vec::new(),
-        },
-        config: [("greeting".to_owned(), "hello".to_owned())].into(),
         key_value: Arc::new(store),
     }
 }
@@ -331,7 +334,7 @@ async fn panic_costs_its_event_and_instance() {
     for native in both() {
         let mut settings = settings(1);
         // With RUST_BACKTRACE, a panic takes long.
-        settings.limits.time = PATIENCE;
+        settings.handler.limits.time = PATIENCE;
         let mut app = App::with_ada(native, settings).await;
         app.told("ada", "say").await;
         let failure = app.tell("ada", "panic").await.expect_err("it panics").to_string();
@@ -474,7 +477,7 @@ async fn start_failure_names_its_reason() {
     for (how, why) in [("refuse", "refused: not today"), ("panic", "panicked: no start")] {
         for native in both() {
             let mut settings = settings(1);
-            settings.config.insert("start".into(), how.into());
+            settings.handler.config.insert("start".into(), how.into());
             let error = start(native, settings)
                 .await
                 .err()

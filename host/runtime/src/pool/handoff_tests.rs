@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::{Compiler, Component, Dispatch, EngineSettings, Failure, Grants, JobOutcome, Limits};
+use crate::{Compiler, Component, Dispatch, EngineSettings, Failure, Grants, HandlerSettings, JobOutcome, Limits};
 use plugnode_message::{Client, Command, Event, EventId, EventKind, KeyValue, KeyValueError, Partition, Payload, Text};
 use plugnode_process::shutdown::Shutdown;
 
@@ -82,19 +82,22 @@ fn settings(instances: usize, dispatch: Dispatch, config: &[(&str, &str)]) -> Ap
     AppSettings {
         namespace: "/".into(),
         node: "app".into(),
-        instances,
-        dispatch,
-        admission: false,
-        failure_acks: true,
-        limits: Limits {
-            time: SLOW * 2,
-            ..Limits::default()
+        handler: HandlerSettings {
+            instances,
+            max_instances: None,
+            dispatch,
+            admission: false,
+            failure_acks: true,
+            limits: Limits {
+                time: SLOW * 2,
+                ..Limits::default()
+            },
+            grants: Grants::default(),
+            config: config
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
         },
-        grants: Grants::default(),
-        config: config
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect(),
         key_value: Arc::new(NoStore),
     }
 }
@@ -130,7 +133,7 @@ impl App {
     /// Prepares a successor and hands over to it.
     async fn swap(&mut self, component: &Component, config: &[(&str, &str)]) {
         let mut settings = self.settings.clone();
-        settings.config = config
+        settings.handler.config = config
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect();
@@ -249,7 +252,7 @@ fn said(handled: &JobOutcome) -> String {
 /// One instance that has counted to 2, replaced by the second release with this configuration.
 async fn replaced(old: &[(&str, &str)], new: &[(&str, &str)], snapshot: usize) -> App {
     let mut settings = settings(1, Dispatch::RoundRobin, old);
-    settings.limits.snapshot = snapshot;
+    settings.handler.limits.snapshot = snapshot;
     let mut app = App::start(settings).await;
     app.connect("ada").await;
     assert_eq!(app.ask("ada").await, "count[1]");

@@ -4,6 +4,7 @@
 //! A pool can be prepared ahead of time and then take over from another one. The hand-off goes slot by slot: each slot of the
 //! successor starts when the slot with the same number in the predecessor has finished its event and saved its state.
 
+mod extra;
 mod handoff;
 #[cfg(test)]
 mod handoff_tests;
@@ -72,7 +73,7 @@ impl Pool {
         shutdown: &Shutdown,
         waits_for_handoff: bool,
     ) -> Result<Arc<Self>, LoadError> {
-        let wanted = settings.instances;
+        let wanted = settings.handler.instances;
         if wanted == 0 || wanted > MAX_INSTANCES {
             return Err(LoadError::Instances {
                 wanted,
@@ -81,6 +82,7 @@ impl Pool {
         }
         let app = Arc::new(App {
             config: settings
+                .handler
                 .config
                 .iter()
                 .map(|(key, value)| (key.clone(), value.clone()))
@@ -98,9 +100,21 @@ impl Pool {
         let (starters, starts): (Vec<_>, Vec<_>) = (0..wanted)
             .map(|_| waits_for_handoff.then(oneshot::channel::<Handoff>).unzip())
             .unzip();
-        let queue = JobQueue::new(app.settings.dispatch, wanted, !waits_for_handoff);
+        // Extra instances end without handing their state over.
+        let extras = match component.carries_state() {
+            true => 0,
+            false => app.settings.handler.max_instances().saturating_sub(wanted),
+        };
+        let queue = JobQueue::new(app.settings.handler.dispatch, wanted, extras, !waits_for_handoff);
         let handoffs = starters.into_iter().map(SlotHandoff::new).collect();
-        let shared = Arc::new(PoolShared::new(app, component, limit, queue, handoffs));
+        let shared = Arc::new(PoolShared::new(
+            app,
+            component,
+            limit,
+            queue,
+            handoffs,
+            shutdown.clone(),
+        ));
         if !waits_for_handoff {
             shared.set_started();
         }
@@ -116,7 +130,7 @@ impl Pool {
         let submitted = self.shared.queue().submit(job);
         match submitted {
             Ok(Some(instance)) => self.shared.wake[instance].notify_one(),
-            Ok(None) => {}
+            Ok(None) => self.shared.job_queued(),
             Err(job) => {
                 let reason = "this pool was replaced by another release".to_owned();
                 self.shared.finish(&job, Err(Failure::Retry(reason)), Duration::ZERO);
@@ -138,6 +152,7 @@ impl Pool {
     pub fn retire(&self) -> Vec<Job> {
         let jobs = self.shared.queue().retire();
         self.shared.wake.iter().for_each(tokio::sync::Notify::notify_one);
+        self.shared.queued.notify_waiters();
         // Slots that still wait for a hand-off end when their sender is dropped.
         self.shared
             .handoffs

@@ -2,6 +2,7 @@
 //! wait and wakes no task.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,6 +23,11 @@ pub(crate) struct JobQueue {
     unassigned: VecDeque<Job>,
     /// Jobs assigned to one instance each.
     assigned: Vec<VecDeque<Job>>,
+    /// Number of extra instances, and its maximum.
+    extras: usize,
+    max_extras: usize,
+    /// Number of extra instances that were ever made.
+    extras_made: u32,
     seen: SeenClients,
     /// Instances that wait for their hand-off.
     not_started: u64,
@@ -40,8 +46,9 @@ pub(crate) enum NextStep {
 }
 
 impl JobQueue {
-    /// A queue for this many instances, which have started or wait for a hand-off.
-    pub(crate) fn new(dispatch: Dispatch, instances: usize, have_started: bool) -> Self {
+    /// A queue for this many instances, which have started or wait for a hand-off. There can be extra instances besides, unless dispatch
+    /// is sticky.
+    pub(crate) fn new(dispatch: Dispatch, instances: usize, max_extras: usize, have_started: bool) -> Self {
         let all = u64::MAX >> (64 - instances);
         // A started instance asks for a job as soon as its task runs, so it counts as idle from the beginning.
         let (idle, not_started) = if have_started { (all, 0) } else { (0, all) };
@@ -52,6 +59,13 @@ impl JobQueue {
             idle,
             unassigned: VecDeque::new(),
             assigned: (0..instances).map(|_| VecDeque::new()).collect(),
+            extras: 0,
+            max_extras: if dispatch == Dispatch::RoundRobin {
+                max_extras
+            } else {
+                0
+            },
+            extras_made: 0,
             seen: SeenClients::new(instances),
             not_started,
             forgotten: HashSet::new(),
@@ -109,10 +123,7 @@ impl JobQueue {
             .or_else(|| self.unassigned.pop_front());
         match job {
             Some(job) => {
-                let introduce = match (&job.event.kind, client_key(&job.event)) {
-                    (EventKind::Connection(_), _) | (_, None) => false,
-                    (_, Some(client)) => !self.seen.has(instance, &client),
-                };
+                let introduce = needs_introduction(&job.event, |client| self.seen.has(instance, client));
                 NextStep::Handle(job, introduce)
             }
             None if self.retired => NextStep::End,
@@ -120,6 +131,40 @@ impl JobQueue {
                 self.idle |= 1 << instance;
                 NextStep::Wait
             }
+        }
+    }
+
+    pub(crate) fn can_grow(&self) -> bool {
+        self.max_extras > 0
+    }
+
+    /// Adds extra instances if jobs wait and so do all instances, and returns their numbers: at most as many as there are instances.
+    pub(crate) fn add_extras(&mut self, waiting: usize) -> Range<u32> {
+        let instances = self.assigned.len() + self.extras;
+        let room = self.max_extras - self.extras;
+        let added = match waiting < instances {
+            true => 0,
+            false => self.unassigned.len().min(instances).min(room),
+        };
+        self.extras += added;
+        let first = self.assigned.len() as u32 + self.extras_made;
+        self.extras_made += added as u32;
+        first..first + added as u32
+    }
+
+    pub(crate) fn extra_ended(&mut self) {
+        self.extras -= 1;
+    }
+
+    /// The next step of an extra instance, which has seen these clients.
+    pub(crate) fn next_unassigned(&mut self, has_seen: impl FnOnce(&ClientKey) -> bool) -> NextStep {
+        match self.unassigned.pop_front() {
+            Some(job) => {
+                let introduce = needs_introduction(&job.event, has_seen);
+                NextStep::Handle(job, introduce)
+            }
+            None if self.retired => NextStep::End,
+            None => NextStep::Wait,
         }
     }
 
@@ -179,6 +224,14 @@ impl JobQueue {
     fn sticky_instance(&self, event: &Event) -> Option<usize> {
         let client = event.in_order_with().filter(|_| self.dispatch == Dispatch::Sticky)?;
         Some((xxh3_64(client.as_str().as_bytes()) % self.assigned.len() as u64) as usize)
+    }
+}
+
+/// Whether an instance is given `no-client` before this event.
+fn needs_introduction(event: &Event, has_seen: impl FnOnce(&ClientKey) -> bool) -> bool {
+    match (&event.kind, client_key(event)) {
+        (EventKind::Connection(_), _) | (_, None) => false,
+        (_, Some(client)) => !has_seen(&client),
     }
 }
 
@@ -256,7 +309,7 @@ mod tests {
 
     #[test]
     fn round_robin_over_idle_instances() {
-        let mut queue = JobQueue::new(Dispatch::RoundRobin, 3, true);
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 3, 0, true);
         for sequence in 0..7 {
             let instance = submit(&mut queue, from("a", sequence)).expect("one is idle");
             assert_eq!(instance, sequence as usize % 3);
@@ -267,7 +320,7 @@ mod tests {
 
     #[test]
     fn busy_instance_is_skipped_and_free_one_takes_waiting_job() {
-        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, true);
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, 0, true);
         assert_eq!(submit(&mut queue, from("a", 1)), Some(0));
         assert_eq!(submit(&mut queue, from("b", 2)), Some(1));
         assert_eq!(submit(&mut queue, from("c", 3)), None);
@@ -281,8 +334,33 @@ mod tests {
     }
 
     #[test]
+    fn pool_doubles_while_all_instances_wait() {
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, 5, true);
+        (1..=9).for_each(|sequence| assert!(submit(&mut queue, from("a", sequence)).is_none_or(|first| first < 2)));
+        assert!(queue.add_extras(1).is_empty(), "one instance works");
+        assert_eq!(queue.add_extras(2), 2..4);
+        assert!(queue.add_extras(2).is_empty(), "the new ones have not begun");
+        assert_eq!(queue.add_extras(4), 4..7, "no more than the maximum");
+        assert!(queue.add_extras(7).is_empty());
+        queue.extra_ended();
+        assert_eq!(queue.add_extras(6), 7..8);
+        let next = queue.next_unassigned(|_| false);
+        assert!(matches!(next, NextStep::Handle(job, true) if job.id.sequence == 3));
+    }
+
+    #[test]
+    fn pool_does_not_grow_without_jobs_or_with_sticky_dispatch() {
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 1, 5, true);
+        assert!(queue.add_extras(1).is_empty());
+        let mut queue = JobQueue::new(Dispatch::Sticky, 1, 5, true);
+        (1..=3).for_each(|sequence| assert!(submit(&mut queue, from("a", sequence)).is_none_or(|first| first < 2)));
+        assert!(!queue.can_grow());
+        assert!(queue.add_extras(1).is_empty());
+    }
+
+    #[test]
     fn sticky_client_waits_for_its_busy_instance() {
-        let mut queue = JobQueue::new(Dispatch::Sticky, 4, true);
+        let mut queue = JobQueue::new(Dispatch::Sticky, 4, 0, true);
         let instance = submit(&mut queue, from("a", 1)).expect("all are idle");
         assert_eq!(submit(&mut queue, from("a", 2)), None);
         assert_eq!(taken(&mut queue, instance).0, 1);
@@ -294,7 +372,7 @@ mod tests {
 
     #[test]
     fn client_is_introduced_once_to_each_new_instance() {
-        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, true);
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, 0, true);
         let connection = EventKind::Connection(Box::new(plugnode_message::Handshake {
             auth: None,
             query: "".into(),
@@ -327,7 +405,7 @@ mod tests {
 
     #[test]
     fn client_is_forgotten_after_its_disconnect() {
-        let mut queue = JobQueue::new(Dispatch::RoundRobin, 1, true);
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 1, 0, true);
         let disconnect = event(Some("a"), EventKind::Disconnect(DisconnectReason::Client.into()));
         submit(&mut queue, job(1, disconnect.clone()));
         assert!(taken(&mut queue, 0).1);
@@ -338,7 +416,7 @@ mod tests {
 
     #[test]
     fn event_without_client_introduces_no_client() {
-        let mut queue = JobQueue::new(Dispatch::Sticky, 2, true);
+        let mut queue = JobQueue::new(Dispatch::Sticky, 2, 0, true);
         let custom = EventKind::Custom {
             kind: "x/1".into(),
             data: Default::default(),
@@ -351,7 +429,7 @@ mod tests {
     #[test]
     fn retired_queue_returns_unstarted_jobs_and_takes_no_more() {
         for dispatch in [Dispatch::RoundRobin, Dispatch::Sticky] {
-            let mut queue = JobQueue::new(dispatch, 1, true);
+            let mut queue = JobQueue::new(dispatch, 1, 0, true);
             for sequence in 1..=3 {
                 submit(&mut queue, from("a", sequence));
             }

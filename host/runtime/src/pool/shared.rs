@@ -1,12 +1,14 @@
 //! The state that a pool and its slots share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::extra::ExtraSlot;
 use super::handoff::SlotHandoff;
 use super::queue::JobQueue;
 use super::seen_clients::ClientKey;
@@ -16,6 +18,7 @@ use crate::failure::Failure;
 use crate::instance_limit::InstanceLimit;
 use crate::job::{Job, JobOutcome};
 use plugnode_message::Effects;
+use plugnode_process::shutdown::Shutdown;
 
 pub(super) struct PoolShared {
     pub(super) app: Arc<App>,
@@ -24,6 +27,13 @@ pub(super) struct PoolShared {
     queue: Mutex<JobQueue>,
     /// Wakes one slot each.
     pub(super) wake: Vec<Notify>,
+    /// Wakes an extra instance that has no job.
+    pub(super) queued: Notify,
+    /// Number of instances whose handlers wait in a host call.
+    pub(super) waiting: AtomicUsize,
+    /// Whether there can be extra instances.
+    can_grow: bool,
+    shutdown: Shutdown,
     /// The hand-off of each slot.
     pub(super) handoffs: Vec<SlotHandoff>,
     /// Cancelled when every slot has started.
@@ -40,8 +50,13 @@ impl PoolShared {
         limit: InstanceLimit,
         queue: JobQueue,
         handoffs: Vec<SlotHandoff>,
+        shutdown: Shutdown,
     ) -> Self {
         Self {
+            can_grow: queue.can_grow(),
+            queued: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            shutdown,
             app,
             component,
             limit,
@@ -55,6 +70,26 @@ impl PoolShared {
 
     pub(super) fn queue(&self) -> MutexGuard<'_, JobQueue> {
         self.queue.lock()
+    }
+
+    pub(super) fn can_grow(&self) -> bool {
+        self.can_grow
+    }
+
+    /// A job waits for an instance.
+    pub(super) fn job_queued(self: &Arc<Self>) {
+        if self.can_grow {
+            self.queued.notify_one();
+            self.grow_if_all_wait();
+        }
+    }
+
+    /// Starts extra instances if jobs wait for one and all instances wait in host calls: as many as there are, so that the pool doubles.
+    pub(super) fn grow_if_all_wait(self: &Arc<Self>) {
+        let numbers = self.queue().add_extras(self.waiting.load(Ordering::Relaxed));
+        for number in numbers {
+            self.shutdown.spawn(ExtraSlot::new(self.clone(), number).run());
+        }
     }
 
     pub(super) fn set_started(&self) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::extra::handle;
 use super::handoff::{Handoff, SlotHandoff};
 use super::queue::NextStep;
 use super::shared::PoolShared;
@@ -59,7 +60,7 @@ impl Slot {
                 continue;
             }
             let began = Instant::now();
-            let (result, survivor) = instance.handle(&job, introduce, began).await;
+            let (result, survivor) = handle(&self.shared, instance, &job, introduce, began).await;
             let took = began.elapsed();
             // The queue is updated before the outcome is sent: a client's next event, submitted on that outcome, finds this
             // instance idle and the client marked as seen. And a client is never marked as seen after it was forgotten.

@@ -69,7 +69,7 @@ impl AdminClient {
         let path = self.path.display();
         TransportError::Unusable(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                format!("no plugnode runs at {path}: start it, or name its config file by -c")
+                format!("no plugnode runs at {path}: start it, or name the one that you mean by -c, --port or --socket")
             }
             io::ErrorKind::PermissionDenied => {
                 format!("the plugnode at {path} runs as another user: use this command as that user")

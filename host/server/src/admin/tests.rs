@@ -16,7 +16,7 @@ use super::*;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Board, Digest};
 use plugnode_transport::releases_conformance::{MAX_COMPONENT, Stage};
-use plugnode_transport::{Memory, MemorySettings, Nodes, Operations, Releases, Transport, TransportError};
+use plugnode_transport::{Memory, Nodes, Operations, Releases, Transport, TransportError, TransportSettings};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -60,9 +60,9 @@ impl Drop for Fixture {
 }
 
 fn memory() -> Memory {
-    Memory::new(MemorySettings {
+    Memory::new(TransportSettings {
         max_component: MAX_COMPONENT,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     })
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Only the SHA-256 of a secret is kept. A presented secret is hashed and compared with all of them in constant time.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::config::Secret;
+use super::settings::ApiKey;
 use plugnode_message::namespaces::Namespaces;
 
 /// Bytes of a secret, at least.
@@ -38,25 +37,6 @@ pub enum Permission {
     Event,
 }
 
-/// Settings of a key.
-#[derive(Debug, Clone)]
-pub struct KeySettings {
-    /// Its name, for logs and idempotency keys.
-    pub name: String,
-    /// The secret.
-    pub key: Option<Secret>,
-    /// File with the secret.
-    pub key_file: Option<PathBuf>,
-    /// Namespaces and patterns; `*` for all.
-    pub namespaces: Vec<String>,
-    /// What it may do.
-    pub permissions: Vec<Permission>,
-    /// Calls per second.
-    pub calls_per_second: u32,
-    /// The calls of this many seconds may come at once.
-    pub burst_seconds: u32,
-}
-
 /// The keys.
 #[derive(Debug, Default)]
 pub struct KeyRing(Vec<Key>);
@@ -80,7 +60,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// If a key cannot be read or used. The error does not contain the secret.
-    pub fn read(settings: &[KeySettings]) -> Result<Self> {
+    pub fn read(settings: &[ApiKey]) -> Result<Self> {
         let mut keys: Vec<Key> = Vec::new();
         for (number, key) in settings.iter().enumerate() {
             let key = Key::read(key).with_context(|| format!("[[api.key]] {number}"))?;
@@ -122,7 +102,7 @@ impl KeyRing {
 }
 
 impl Key {
-    fn read(settings: &KeySettings) -> Result<Self> {
+    fn read(settings: &ApiKey) -> Result<Self> {
         let mut digests = Vec::new();
         if let Some(secret) = &settings.key {
             digests.push(digest_of(secret.expose().as_bytes())?);

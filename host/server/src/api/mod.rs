@@ -19,47 +19,64 @@ mod plan;
 mod problem;
 mod request;
 mod service;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use crate::http::{self, HttpSettings};
-use plugnode_message::NodeId;
+use crate::roles::node_name;
 use plugnode_message::namespaces::Namespaces;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
 
 pub use self::client::call;
-pub use self::keys::{KeyRing, KeySettings, Permission};
+pub use self::keys::{KeyRing, Permission};
 use self::member::Member;
 use self::service::ApiService;
+pub use self::settings::{ApiKey, ApiSettings};
 
-/// Settings of the server API.
-pub struct ApiSettings {
-    /// Name of the API node in the transport.
-    pub node: NodeId,
-    /// The keys.
+/// What a server API is started with.
+pub struct ApiSetup {
+    /// Settings of `[api]`.
+    pub settings: ApiSettings,
+    /// The keys of the settings.
     pub keys: KeyRing,
     /// Namespaces that an app serves.
     pub namespaces: Namespaces<()>,
-    /// Bytes of a request body.
-    pub max_body: usize,
-    /// Items of a batch.
-    pub max_batch: usize,
-    /// Calls at once.
-    pub max_calls: usize,
-    /// Time to receive a body.
-    pub body_timeout: Duration,
-    /// Time for the transport to accept a call.
-    pub accept_timeout: Duration,
-    /// Time for a call to be committed.
-    pub commit_timeout: Duration,
-    /// The port.
+    /// Time-outs of the port; the others of these settings are not used.
     pub http: HttpSettings,
+}
+
+impl ApiSetup {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// If a key or a namespace cannot be used.
+    pub fn read<'a>(
+        settings: &ApiSettings,
+        http: &HttpSettings,
+        apps: impl Iterator<Item = &'a str>,
+    ) -> anyhow::Result<Self> {
+        let mut namespaces = Namespaces::default();
+        for namespace in apps {
+            namespaces.insert(namespace, ()).map_err(anyhow::Error::msg)?;
+        }
+        Ok(Self {
+            keys: KeyRing::read(&settings.keys)?,
+            settings: settings.clone(),
+            namespaces,
+            http: HttpSettings {
+                header_timeout: http.header_timeout,
+                body_timeout: http.body_timeout,
+                write_timeout: http.write_timeout,
+                ..HttpSettings::default()
+            },
+        })
+    }
 }
 
 /// A running server API. Clones are handles of the same one.
@@ -68,10 +85,10 @@ pub struct Api(ApiService);
 
 impl Api {
     /// Serves the API on this listener until shutdown begins, and completes the requests that are running by then.
-    pub fn start(listener: TcpListener, settings: ApiSettings, transport: Transport, shutdown: &Shutdown) -> Self {
-        let http = settings.http.clone();
-        let member = Member::start(settings.node.clone(), transport, shutdown);
-        let service = ApiService::new(settings, member);
+    pub fn start(listener: TcpListener, setup: ApiSetup, transport: Transport, shutdown: &Shutdown) -> Self {
+        let http = setup.http.clone();
+        let member = Member::start(node_name(None, "api"), transport, shutdown);
+        let service = ApiService::new(setup, member);
         let (serving, ending) = (service.clone(), shutdown.clone());
         shutdown.spawn(async move { http::serve(listener, serving, &http, ending).await });
         Self(service)

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{self, timeout, timeout_at};
 
-use super::ApiSettings;
+use super::ApiSetup;
 use super::keys::{Key, KeyRing, Permission};
 use super::media::Media;
 use super::member::{Heard, Member, NotAccepted, OpenCall};
@@ -45,17 +45,17 @@ struct Inner {
     keys: RwLock<Arc<KeyRing>>,
     member: Member,
     calls: Semaphore,
-    settings: ApiSettings,
+    setup: ApiSetup,
 }
 
 impl ApiService {
-    pub(super) fn new(mut settings: ApiSettings, member: Member) -> Self {
-        let keys = std::mem::take(&mut settings.keys);
+    pub(super) fn new(mut setup: ApiSetup, member: Member) -> Self {
+        let keys = std::mem::take(&mut setup.keys);
         Self(Arc::new(Inner {
             keys: RwLock::new(Arc::new(keys)),
             member,
-            calls: Semaphore::new(settings.max_calls),
-            settings,
+            calls: Semaphore::new(setup.settings.max_calls),
+            setup,
         }))
     }
 
@@ -115,7 +115,7 @@ impl Inner {
         };
         let body = self.body(request).await?;
         let payload = media.read(&body)?;
-        let plan = plan(operation, &payload, self.settings.max_batch)?;
+        let plan = plan(operation, &payload, self.setup.settings.max_batch)?;
         for namespace in &plan.namespaces {
             self.check_namespace(key, namespace)?;
         }
@@ -131,8 +131,8 @@ impl Inner {
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
-        let most = self.settings.max_body;
-        match timeout(self.settings.body_timeout, whole_body(request, most)).await {
+        let most = self.setup.settings.max_body.in_memory();
+        match timeout(self.setup.http.body_timeout, whole_body(request, most)).await {
             Ok(Ok(request)) => Ok(request.into_body()),
             Ok(Err(StatusCode::PAYLOAD_TOO_LARGE)) => {
                 let detail = format!("the body has more than {most} bytes; send less, or raise [api] max-body");
@@ -151,7 +151,7 @@ impl Inner {
             );
             return Err(Problem::forbidden(detail).of_field("namespace"));
         }
-        if self.settings.namespaces.find(namespace).is_none() {
+        if self.setup.namespaces.find(namespace).is_none() {
             let detail =
                 format!("no app serves the namespace {namespace:?}, so it has no clients; add an [[app]] for it");
             return Err(Problem::not_found(detail).of_field("namespace"));
@@ -186,7 +186,7 @@ impl Inner {
                 key: key.filter(|_| !matches!(work, Work::Find { .. })),
             })),
         };
-        let offered = self.member.offer(event, self.settings.accept_timeout).await;
+        let offered = self.member.offer(event, self.setup.settings.accept_timeout).await;
         offered.map_err(not_accepted)?;
         match work {
             Work::Commands(_) => self.committed(call, media).await,
@@ -200,7 +200,7 @@ impl Inner {
 
     /// Waits for the commit of commands.
     async fn committed(&self, mut call: OpenCall, media: Media) -> Result<Response<Full<Bytes>>, Problem> {
-        match timeout(self.settings.commit_timeout, call.next()).await {
+        match timeout(self.setup.settings.commit_timeout, call.next()).await {
             // It will be committed: it must not be repeated.
             Err(_) => Ok(accepted(media)),
             Ok(Some(Heard::Outcome(outcome))) => match outcome {

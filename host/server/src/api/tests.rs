@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::keys::{KeyRing, KeySettings, Permission};
+use super::keys::{KeyRing, Permission};
 use super::media::Media;
 use super::plan::{Plan, Work, plan};
 use super::problem::Problem;
+use super::settings::ApiKey;
 use super::{openapi, request};
-use crate::config::Secret;
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use plugnode_message::{CallAction, Command, Scope};
+use plugnode_settings::Secret;
 
 fn planned(operation: Permission, body: &Value) -> Result<Plan, Problem> {
     let body = Media::Json.read(&Bytes::from(body.to_string())).unwrap();
@@ -171,8 +172,8 @@ fn media_types_are_negotiated() {
     assert_eq!(answer("application/json;q=0, text/html"), Err(406));
 }
 
-fn key(secret: &str) -> KeySettings {
-    KeySettings {
+fn key(secret: &str) -> ApiKey {
+    ApiKey {
         name: "office".into(),
         key: Some(Secret::from(secret)),
         key_file: None,

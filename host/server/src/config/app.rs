@@ -1,17 +1,18 @@
-//! `[[app]]`: a namespace bound to a component. Its limits and grants are settings of the runtime.
+//! `[[app]]`: a namespace bound to a component.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use plugnode_process::settings::Millis;
-use plugnode_runtime::{Dispatch, Grants, Limits};
+use plugnode_message::{KeyValue, NodeId};
+use plugnode_runtime::{AppSettings, HandlerSettings};
+use plugnode_settings::{Millis, flat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[[app]]`: a namespace bound to a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case", remote = "Self")]
 pub struct App {
     /// Socket.IO namespace. `{name}` stands for one segment, `{*name}` at the end for all that follow: `/shop/{id}` is for
     /// `/shop/1` and `/shop/2`. An app with the exact name comes before one with a pattern.
@@ -23,25 +24,27 @@ pub struct App {
     /// Whether this process deploys the file each time it changes, as an alternative to `plugnode deploy`. Write the new file
     /// under another name and rename it, so that it is never read half written.
     pub watch: bool,
-    /// Instances on each app-node, 1 to 64. Raise it for handlers that wait, such as for HTTP responses.
-    pub instances: usize,
-    /// `round-robin` gives each event to the next instance; `sticky` gives all events of a client to the same instance.
-    pub dispatch: Dispatch,
-    /// Whether the handler of `connection` decides which clients may connect.
-    pub admission: bool,
-    /// Time for that decision; a client without one by then is refused.
+    /// Settings of its handler.
+    #[serde(flatten, skip_deserializing)]
+    pub handler: HandlerSettings,
+    /// Time for the decision of `admission`; a client without one by then is refused.
     #[serde(rename = "admission-timeout-ms", with = "Millis")]
     pub admission_timeout: Duration,
-    /// Whether a client is told that its event became a dead letter. An event that asked for an acknowledgement gets
-    /// `{"error":{"code":"failed","event":"ID"}}`, with the id that `plugnode dead` shows. If false, the client gets no answer.
-    pub failure_acks: bool,
-    /// What the handler reads by `wasi:config`: any names, with text as values. `plugnode config show` hides the values.
-    #[schemars(example = serde_json::json!({ "greeting": "hello" }))]
-    pub config: BTreeMap<String, String>,
-    /// Limits for handling one event. An event that exceeds one fails, and its effects are dropped.
-    pub limits: Limits,
-    /// What the handler may reach outside of its clients: nothing but what is listed here.
-    pub grants: Grants,
+}
+flat!(App {
+    handler: HandlerSettings
+});
+
+impl App {
+    /// What its pool is started with on the app-node `node`.
+    pub fn settings(&self, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
+        AppSettings {
+            namespace: self.namespace.as_str().into(),
+            node: node.clone(),
+            handler: self.handler.clone(),
+            key_value,
+        }
+    }
 }
 
 impl Default for App {
@@ -50,14 +53,8 @@ impl Default for App {
             namespace: "/".into(),
             component: PathBuf::new(),
             watch: false,
-            instances: 4,
-            dispatch: Dispatch::RoundRobin,
-            admission: false,
+            handler: HandlerSettings::default(),
             admission_timeout: Duration::from_secs(5),
-            failure_acks: true,
-            config: BTreeMap::new(),
-            limits: Limits::default(),
-            grants: Grants::default(),
         }
     }
 }

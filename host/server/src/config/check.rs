@@ -92,7 +92,7 @@ impl Check<'_> {
             &["roles"],
             "names no role; there are frontend, io-node and app-node",
         );
-        if config.transport.url == "memory:" && config.has(Role::IoNode) != config.has(Role::AppNode) {
+        if config.transport.is_memory() && config.has(Role::IoNode) != config.has(Role::AppNode) {
             let problem = "the transport `memory:` joins io-node and app-node within one process only; name both";
             self.refuse(&["roles"], problem);
         }
@@ -117,11 +117,6 @@ impl Check<'_> {
         let path = ["http", "max-connections-per-address"];
         self.require(config.http.max_connections_per_address != Some(0), &path, problem);
         self.certificate("http", &config.http.tls_cert, &config.http.tls_key);
-        for (i, proxies) in config.http.trusted_proxies.iter().enumerate() {
-            let problem = format!("`{proxies}` is not a network such as \"10.0.0.0/8\", nor an address");
-            let path = ["http", "trusted-proxies", &i.to_string()];
-            self.require(super::network(proxies).is_some(), &path, &problem);
-        }
     }
 
     /// Requires that certificate and key are both set or both unset, and that the files exist.
@@ -185,37 +180,38 @@ impl Check<'_> {
         if let Err(problem) = check_transport_url(&transport.url) {
             self.refuse(&["transport", "url"], problem);
         }
-        let prefix = &transport.prefix;
+        let (redis, common) = (&transport.redis, &transport.redis.common);
+        let prefix = &redis.prefix;
         let plain = !prefix.is_empty() && !prefix.contains(|c: char| c.is_control() || "{}".contains(c));
         let problem = "must be a text without `{`, `}` and control characters";
         self.require(plain, &["transport", "prefix"], problem);
-        let partitions = (1..=MAX_PARTITIONS).contains(&transport.partitions);
+        let partitions = (1..=MAX_PARTITIONS).contains(&common.partitions);
         let problem = format!("must be 1 to {MAX_PARTITIONS}");
         self.require(partitions, &["transport", "partitions"], &problem);
-        let shards = transport.shards > 0 && (transport.shards <= transport.partitions || !partitions);
+        let shards = redis.shards > 0 && (redis.shards <= common.partitions || !partitions);
         let problem = "must be 1 or more, and no more than there are partitions";
         self.require(shards, &["transport", "shards"], problem);
         self.nonzero(
             &["transport"],
             [
-                ("backlog", transport.backlog == 0),
-                ("client-backlog", transport.client_backlog == 0),
-                ("outbox", transport.outbox == 0),
-                ("dead-letters", transport.dead_letters == 0),
-                ("timers", transport.timers == 0),
-                ("client-timers", transport.client_timers == 0),
-                ("backlog-bytes", transport.backlog_bytes.0 == 0),
-                ("client-backlog-bytes", transport.client_backlog_bytes.0 == 0),
-                ("outbox-bytes", transport.outbox_bytes.0 == 0),
-                ("dead-letters-bytes", transport.dead_letters_bytes.0 == 0),
-                ("bucket-bytes", transport.bucket_bytes.0 == 0),
-                ("max-component", transport.max_component.0 == 0),
+                ("backlog", common.backlog.events == 0),
+                ("client-backlog", common.backlog.client_events == 0),
+                ("outbox", common.outbox.entries == 0),
+                ("dead-letters", common.dead_letters.letters == 0),
+                ("timers", common.timers.of_app == 0),
+                ("client-timers", common.timers.of_client == 0),
+                ("backlog-bytes", common.backlog.bytes == 0),
+                ("client-backlog-bytes", common.backlog.client_bytes == 0),
+                ("outbox-bytes", common.outbox.bytes == 0),
+                ("dead-letters-bytes", common.dead_letters.bytes == 0),
+                ("bucket-bytes", common.bucket_bytes == 0),
+                ("max-component", common.max_component == 0),
             ],
         );
         let problem = format!("must be {} or more", MIN_LEASE.as_millis());
-        self.require(transport.lease >= MIN_LEASE, &["transport", "lease-ms"], &problem);
-        self.file(&["transport", "tls-ca"], &transport.tls_ca);
-        self.certificate("transport", &transport.tls_cert, &transport.tls_key);
+        self.require(redis.lease >= MIN_LEASE, &["transport", "lease-ms"], &problem);
+        self.file(&["transport", "tls-ca"], &redis.tls.ca);
+        self.certificate("transport", &redis.tls.cert, &redis.tls.key);
     }
 
     fn admin(&mut self, config: &Config) {
@@ -277,18 +273,25 @@ impl Check<'_> {
     fn app_node(&mut self, config: &Config) {
         let app_node = &config.app_node;
         self.name(app_node.name.as_deref(), &["app-node", "name"]);
-        self.require(app_node.attempts > 0, &["app-node", "attempts"], "must be 1 or more");
+        self.require(
+            app_node.retries.attempts > 0,
+            &["app-node", "attempts"],
+            "must be 1 or more",
+        );
         self.require(
             (2..=MAX_RELEASES).contains(&app_node.kept_releases),
             &["app-node", "kept-releases"],
             "must be 2 to 1000: the release in use, and one to go back to",
         );
-        let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(app.instances));
+        let wanted: usize = config
+            .apps
+            .iter()
+            .fold(0, |sum, app| sum.saturating_add(app.handler.max_instances()));
         let path = ["app-node", "max-instances"];
         self.require(app_node.max_instances > 0, &path, "must be 1 or more");
         if config.has(Role::AppNode) && wanted > app_node.max_instances && app_node.max_instances > 0 {
             let problem = format!(
-                "is {}, but the apps have {wanted} instances; raise it, or lower the instances of the apps",
+                "is {}, but the apps have up to {wanted} instances; raise it, or lower instances and max-instances of the apps",
                 app_node.max_instances
             );
             self.refuse(&path, problem);
@@ -309,7 +312,7 @@ impl Check<'_> {
             self.app(app, &index);
             self.grants(app, &index);
             if config.has(Role::AppNode) {
-                self.component(&app.component, &index, &config.transport.url);
+                self.component(&app.component, &index, config.transport.is_memory());
             }
             if let Some(first) = seen.insert(app.namespace.as_str(), i) {
                 let problem = format!("`{}` is the namespace of app {first} already", app.namespace);
@@ -331,10 +334,14 @@ impl Check<'_> {
             &["app", index],
             [("admission-timeout-ms", app.admission_timeout.is_zero())],
         );
-        let instances = (1..=MAX_INSTANCES).contains(&app.instances);
+        let instances = (1..=MAX_INSTANCES).contains(&app.handler.instances);
         let problem = format!("must be 1 to {MAX_INSTANCES}");
         self.require(instances, &["app", index, "instances"], &problem);
-        let limits = &app.limits;
+        if app.handler.max_instances.is_some_and(|max| max < app.handler.instances) {
+            let problem = format!("must be at least instances, which is {}", app.handler.instances);
+            self.refuse(&["app", index, "max-instances"], problem);
+        }
+        let limits = &app.handler.limits;
         let memory = (MIN_MEMORY..=MAX_MEMORY).contains(&(limits.memory as u64));
         let problem = "must be 64KiB to 4GiB, as WebAssembly has 32-bit addresses";
         self.require(memory, &["app", index, "limits", "memory"], problem);
@@ -348,17 +355,18 @@ impl Check<'_> {
                 ("attachments", limits.attachments == 0),
                 ("value", limits.value == 0),
                 ("snapshot", limits.snapshot == 0),
+                ("http-requests", limits.http_requests == 0),
             ],
         );
     }
 
     fn grants(&mut self, app: &App, index: &str) {
-        for (i, host) in app.grants.http.iter().enumerate() {
+        for (i, host) in app.handler.grants.http.iter().enumerate() {
             if let Err(problem) = check_http_grant(host) {
                 self.refuse(&["app", index, "grants", "http", &i.to_string()], problem);
             }
         }
-        for (i, bucket) in app.grants.keyvalue.iter().enumerate() {
+        for (i, bucket) in app.handler.grants.keyvalue.iter().enumerate() {
             let problem = format!(
                 "`{bucket}` is reserved: names that begin with `{RESERVED_BUCKETS}` are plugnode's own; choose another"
             );
@@ -368,11 +376,11 @@ impl Check<'_> {
     }
 
     /// Requires the file of the first release. Over Redis a release may be in use already, so the file may be missing there.
-    fn component(&mut self, file: &Path, index: &str, transport: &str) {
+    fn component(&mut self, file: &Path, index: &str, is_required: bool) {
         let path = ["app", index, "component"];
         if file.as_os_str().is_empty() {
             self.refuse(&path, "is missing; name the app's .wasm file");
-        } else if transport == "memory:" && !file.is_file() {
+        } else if is_required && !file.is_file() {
             self.refuse(&path, format!("there is no file {}", file.display()));
         }
     }

@@ -188,14 +188,16 @@ fn set_text(table: &Table, path: &[String], text: &str) -> Result<Table, String>
     let readings = as_toml
         .into_iter()
         .chain([Value::String(text.into()), Value::Array(as_list)]);
-    let mut first_problem = None;
+    let mut problems = Vec::new();
     for reading in readings {
         match with(table, path, reading) {
             Ok(changed) => return Ok(changed),
-            Err(problem) => _ = first_problem.get_or_insert(problem),
+            Err(problem) => problems.push(problem),
         }
     }
-    Err(first_problem.expect("text is always one of the readings"))
+    // A reading of the key's type has the problem that matters.
+    let of_type = problems.iter().position(|problem| !problem.starts_with("invalid type"));
+    Err(problems.swap_remove(of_type.unwrap_or_default()))
 }
 
 /// The table with one value changed.

@@ -4,23 +4,17 @@
 //! from these structs (see [`reference`]). A value comes from the environment (`PLUGNODE_SECTION__KEY`), else from the file,
 //! else from a variable of socket.io-cluster, else it is the default. Errors name the key and where its value came from.
 
-mod api;
 mod app;
-mod app_node;
 mod build;
 mod check;
 mod environment;
 mod frontend;
-mod http;
-mod io_node;
 mod io_server;
 mod io_server_url;
 mod problem;
 mod process;
 #[cfg(test)]
 mod reference;
-mod secret;
-mod token;
 mod transport;
 mod value_sources;
 
@@ -29,25 +23,22 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use api::{Api, ApiKey};
 pub use app::App;
-pub use app_node::AppNode;
 pub use build::Build;
 pub use frontend::Frontend;
-pub use http::{Http, network};
-pub use io_node::{ClientTransport, IoNode};
 pub use io_server::IoServer;
 pub use io_server_url::IoServerUrl;
-pub use plugnode_process::settings::Size;
 pub use process::{Admin, Log, LogFormat, LogLevel, Memory, Shutdown};
-pub use secret::Secret;
-pub use token::Token;
-pub use transport::Transport;
+pub use transport::TransportSection;
 pub use value_sources::ValueSources;
 
-pub use crate::api::Permission;
-pub use crate::roles::io_node::{Algorithm, Encoding, Field, JwksLocation};
-pub use plugnode_runtime::{Dispatch, Grants, Limits};
+pub use crate::api::{ApiKey, ApiSettings, Permission};
+pub use crate::http::HttpSettings;
+pub use crate::roles::app_node::AppNodeSettings;
+pub use crate::roles::io_node::{Algorithm, Encoding, Field, IoNodeSettings, JwksLocation, TokenSettings};
+pub use engine_io::ClientTransport;
+pub use plugnode_runtime::{Dispatch, Grants, HandlerSettings, Limits};
+pub use plugnode_settings::{Secret, Size};
 
 /// All settings of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,19 +49,19 @@ pub struct Config {
     pub roles: Vec<Role>,
     /// The port that pages, Socket.IO and the health checks `/healthz` and `/readyz` share. A process that is only an app-node
     /// does not listen on it; its health checks are at `admin.listen`.
-    pub http: Http,
+    pub http: HttpSettings,
     /// The role that serves pages and tells clients where the io-nodes are.
     pub frontend: Frontend,
     /// The role that holds the Socket.IO connections.
-    pub io_node: IoNode,
+    pub io_node: IoNodeSettings,
     /// The role that runs the handlers.
-    pub app_node: AppNode,
+    pub app_node: AppNodeSettings,
     /// What connects io-nodes and app-nodes: the memory of one process, or Redis.
-    pub transport: Transport,
+    pub transport: TransportSection,
     /// How operators reach this process.
     pub admin: Admin,
     /// A way in for back offices and other systems, over HTTP.
-    pub api: Api,
+    pub api: ApiSettings,
     /// How much memory this process may use.
     pub memory: Memory,
     /// How the process ends.
@@ -89,13 +80,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             roles: vec![Role::Frontend, Role::IoNode, Role::AppNode],
-            http: Http::default(),
+            http: HttpSettings::default(),
             frontend: Frontend::default(),
-            io_node: IoNode::default(),
-            app_node: AppNode::default(),
-            transport: Transport::default(),
+            io_node: IoNodeSettings::default(),
+            app_node: AppNodeSettings::default(),
+            transport: TransportSection::default(),
             admin: Admin::default(),
-            api: Api::default(),
+            api: ApiSettings::default(),
             memory: Memory::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
@@ -145,14 +136,26 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
         overrides: impl FnOnce(&mut Config),
     ) -> Result<(Config, ValueSources), ConfigError> {
+        let (mut config, sources) = Self::read(file, variables)?;
+        overrides(&mut config);
+        check::check(&config, &sources)?;
+        Ok((config, sources))
+    }
+
+    /// Reads a file, if one is given, and the environment, without validating what the types of values do not say.
+    ///
+    /// # Errors
+    /// If a key is unknown, or a value has the wrong type.
+    pub fn read(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Config, ValueSources), ConfigError> {
         let mut sources = ValueSources::of_file(file)?;
         let table = environment::overlay(sources.table()?, variables, &mut sources)?;
         let mut config: Config = table
             .try_into()
             .map_err(|error: toml::de::Error| ConfigError(vec![error.to_string()]))?;
         config.resolve(&sources);
-        overrides(&mut config);
-        check::check(&config, &sources)?;
         Ok((config, sources))
     }
 
@@ -185,11 +188,11 @@ impl Config {
                 sources.resolve(file, &["http", key]);
             }
         }
-        let transport = &mut self.transport;
+        let tls = &mut self.transport.redis.tls;
         for (key, file) in [
-            ("tls-ca", &mut transport.tls_ca),
-            ("tls-cert", &mut transport.tls_cert),
-            ("tls-key", &mut transport.tls_key),
+            ("tls-ca", &mut tls.ca),
+            ("tls-cert", &mut tls.cert),
+            ("tls-key", &mut tls.key),
         ] {
             if let Some(file) = file {
                 sources.resolve(file, &["transport", key]);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plugnode_process::settings::{Millis, Size};
+use plugnode_settings::{Millis, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use super::environment::OTHER_VARIABLES;
-use super::{Api, ApiKey, App, Config};
+use super::{ApiKey, ApiSettings, App, Config};
 
 const RENEW: &str = "UPDATE=1 cargo test -p plugnode-server --lib config_reference";
 /// The section of a key of the server API.
@@ -97,9 +97,9 @@ impl Reference {
     fn new() -> Self {
         let config = Config {
             apps: vec![App::default()],
-            api: Api {
+            api: ApiSettings {
                 keys: vec![ApiKey::default()],
-                ..Api::default()
+                ..ApiSettings::default()
             },
             ..Config::default()
         };
@@ -107,7 +107,11 @@ impl Reference {
             unreachable!("a struct is written as a table");
         };
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
+        let schema = settings
+            .for_serialize()
+            .into_generator()
+            .into_root_schema_for::<Config>()
+            .to_value();
         Self { defaults, schema }
     }
 
@@ -416,7 +420,8 @@ const PAGE_HEAD: &str = "\
 `plugnode run -c plugnode.toml` reads one TOML file.
 [`plugnode.example.toml`](../host/server/plugnode.example.toml) has every key of this page, ready to copy.
 `plugnode config check` reports problems with key, file and line: first those of syntax, unknown keys and types, one at a time, then all
-others. `plugnode config show` prints each key that has a value, and where the value came from.
+others. `plugnode config show` prints each key that has a value, and where the value came from; without a file it shows the
+environment and the defaults.
 
 A value comes from the first of these that sets it:
 

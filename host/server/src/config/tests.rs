@@ -107,9 +107,9 @@ fn example_has_every_key_and_no_other() {
     };
     let known = json(&Config {
         apps: vec![App::default()],
-        api: Api {
+        api: ApiSettings {
             keys: vec![ApiKey::default()],
-            ..Api::default()
+            ..ApiSettings::default()
         },
         ..Config::default()
     });
@@ -166,23 +166,23 @@ fn environment_wins_over_file_and_file_over_old_names() {
     ];
     let config = folder.load(&own).unwrap();
     assert_eq!(config.http.listen, "127.0.0.1:3");
-    assert_eq!(config.io_node.ping_interval.as_millis(), 7);
-    assert_eq!(config.io_node.max_payload, Size(2 * 1024 * 1024));
+    assert_eq!(config.io_node.engine.ping_interval.as_millis(), 7);
+    assert_eq!(config.io_node.engine.max_payload, 2 * 1024 * 1024);
     assert_eq!(config.io_node.name.as_deref(), Some("12"));
     assert_eq!(config.roles, [Role::IoNode, Role::AppNode]);
     assert_eq!(config.frontend.io_servers.len(), 2);
-    assert_eq!(config.apps[0].config["Max_Users"], "9");
-    assert_eq!(config.apps[0].limits.time.as_millis(), 50);
-    assert_eq!(config.apps[0].grants.keyvalue, ["default"]);
+    assert_eq!(config.apps[0].handler.config["Max_Users"], "9");
+    assert_eq!(config.apps[0].handler.limits.time.as_millis(), 50);
+    assert_eq!(config.apps[0].handler.grants.keyvalue, ["default"]);
     assert_eq!(config.apps[1].namespace, "/b");
     let io_node = &config.io_node;
     assert_eq!(io_node.attributes["page"], Field::Query("page".into()));
     assert_eq!(io_node.allowed_origins, ["https://a.example", "http://b:3000"]);
     assert_eq!(
-        (io_node.events_per_second, io_node.connects_per_second),
+        (io_node.events_per_second, io_node.per_address.connects_per_second),
         (Some(5), None)
     );
-    assert!(io_node.socket_io_2 && config.apps[0].admission);
+    assert!(io_node.engine.protocol_3 && config.apps[0].handler.admission);
     assert_eq!(io_node.token.from, Field::Header("authorization".into()));
     assert_eq!(io_node.token.audiences, ["chat", "shop"]);
     // The secret consists of digits, but is read as text.
@@ -204,6 +204,26 @@ fn error_in_file_names_key_file_and_line() {
         (
             "[io-node]\nmax-payload = \"99999999999TB\"\n",
             "plugnode.toml:2: io-node.max-payload: is more than 1PB",
+        ),
+        (
+            "[http]\ntrusted-proxies = [\n\"10.0.0.0/8\",\n\"ten\"]\n",
+            "plugnode.toml:4: http.trusted-proxies.1: `ten` is not a network such as \"10.0.0.0/8\", nor an address",
+        ),
+        (
+            "[io-node]\ntransports = [\n\"polling\",\n\"pigeon\"]\n",
+            "plugnode.toml:4: io-node.transports.1: unknown variant `pigeon`, expected `polling` or `websocket`",
+        ),
+        (
+            "[io-node]\n\nping-intervall-ms = 3\n",
+            "plugnode.toml:3: io-node.ping-intervall-ms: unknown key `ping-intervall-ms`; did you mean `ping-interval-ms`?",
+        ),
+        (
+            "[transport]\nclient-timer = 3\n",
+            "plugnode.toml:2: transport.client-timer: unknown key `client-timer`; did you mean `client-timers`?",
+        ),
+        (
+            "[transport]\ntls-ca = 3\n",
+            "plugnode.toml:2: transport.tls-ca: invalid type: integer `3`",
         ),
         (
             "[io-node]\nmax-payload = \"5GB\"\n",
@@ -373,6 +393,11 @@ fn error_in_environment_names_the_variable() {
         ),
         ("PLUGNODE_HTTP__LISTN", "x", "; did you mean PLUGNODE_HTTP__LISTEN?"),
         (
+            "PLUGNODE_HTTP__TRUSTED_PROXIES",
+            "10.0.0.0/8,ten",
+            "variable PLUGNODE_HTTP__TRUSTED_PROXIES: http.trusted-proxies: `ten` is not a network such as \"10.0.0.0/8\"",
+        ),
+        (
             "PLUGNODE_HTTP__MAX_CONNECTIONS",
             "many",
             "variable PLUGNODE_HTTP__MAX_CONNECTIONS: http.max-connections: invalid type",
@@ -481,7 +506,7 @@ fn redis_url_comes_from_key_or_old_variables() {
     let config = folder.load(&old).unwrap();
     assert_eq!(config.transport.url, "redis://:p%2F%40%3A%25%3F@[::1]:7000/2");
     assert_eq!(
-        config.transport.tls_ca,
+        config.transport.redis.tls.ca,
         Some(folder.0.path().join("public/../chat.wasm"))
     );
 
@@ -493,7 +518,10 @@ fn redis_url_comes_from_key_or_old_variables() {
     ];
     let config = folder.load(&own).unwrap();
     assert_eq!(config.transport.url, "rediss+cluster://u:p@a,b:1");
-    assert_eq!((config.transport.shards, config.transport.wait_aof), (8, true));
+    assert_eq!(
+        (config.transport.redis.shards, config.transport.redis.wait_aof),
+        (8, true)
+    );
 }
 
 #[test]

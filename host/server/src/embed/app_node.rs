@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::config::{self, App, Config};
-use crate::roles::app_node::{self, AppNodeSettings, AppSource, NativeApp};
-use crate::settings;
+use crate::config::{App, Config};
+use crate::roles::app_node::{self, AppNodeSettings, AppNodeSetup, AppSource, NativeApp};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::{Compiler, Engine, EngineSettings, Native};
 use plugnode_transport::Transport;
@@ -18,7 +17,7 @@ pub struct AppNode {
 #[must_use = "it is started by `start`"]
 pub struct AppNodeBuilder {
     transport: Transport,
-    settings: config::AppNode,
+    settings: AppNodeSettings,
     partitions: u16,
     components: Vec<App>,
     native: Vec<(App, Native)>,
@@ -31,7 +30,7 @@ impl AppNode {
         AppNodeBuilder {
             transport: transport.into(),
             settings: config.app_node,
-            partitions: config.transport.partitions,
+            partitions: config.transport.redis.common.partitions,
             components: Vec::new(),
             native: Vec::new(),
         }
@@ -40,7 +39,7 @@ impl AppNode {
 
 impl AppNodeBuilder {
     /// The settings of `[app-node]` in a configuration file.
-    pub fn settings(self, settings: config::AppNode) -> Self {
+    pub fn settings(self, settings: AppNodeSettings) -> Self {
         Self { settings, ..self }
     }
 
@@ -80,26 +79,25 @@ impl AppNodeBuilder {
     /// # Errors
     /// If a handler cannot be loaded or started, or the transport cannot be joined.
     pub async fn start(self, shutdown: &Shutdown) -> Result<AppNode> {
-        let name = settings::app_node_name(&self.settings);
+        let name = self.settings.node_name();
         let key_value = self.transport.key_value.clone();
         let mut apps = Vec::new();
         for app in &self.components {
             apps.push(AppSource {
-                settings: settings::app(app, &name, key_value.clone()),
+                settings: app.settings(&name, key_value.clone()),
                 file: app.component.display().to_string(),
                 component: read_component(app).await,
             });
         }
         let native = self.native.iter().map(|(app, handler)| NativeApp {
-            settings: settings::app(app, &name, key_value.clone()),
+            settings: app.settings(&name, key_value.clone()),
             handler: handler.clone(),
         });
-        let app_node = AppNodeSettings {
+        let app_node = AppNodeSetup {
+            settings: self.settings.clone(),
             native: native.collect(),
             apps,
-            retries: settings::retries(&self.settings),
             partitions: self.partitions,
-            kept_releases: self.settings.kept_releases,
             name,
         };
         let config = Config {
@@ -110,7 +108,7 @@ impl AppNodeBuilder {
         let engine = Engine::new(EngineSettings {
             // This executable is the program's own and has no verb `compile`.
             compiler: Compiler::InProcess,
-            ..settings::engine(&config)
+            ..app_node::engine_settings(&config)
         });
         let engine = engine.context("cannot set up WebAssembly")?;
         let running = app_node::AppNode::start(app_node, engine, self.transport, shutdown).await;

@@ -10,13 +10,13 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tracing::error;
 
-use crate::config::{self, Config};
-use crate::http::{self as server, Health, HttpSettings, WebSockets};
+use crate::config::Config;
+use crate::http::{self as server, Health, HttpSettings, Listener, WebSockets};
 use crate::roles::frontend::Frontend;
 use crate::roles::io_node::{
-    self, AppNamespace, CustomCommand, Hooks, Inner, IoHandle, IoService, Newcomer, undecided,
+    self, AppNamespace, CustomCommand, Hooks, Inner, IoHandle, IoNodeSettings, IoNodeSetup, IoService, Newcomer,
+    undecided,
 };
-use crate::settings;
 use plugnode_message::{Command, Event, Refusal};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
@@ -32,7 +32,7 @@ pub struct IoNode<S: Clone = Frontend> {
 #[must_use = "it is started by `start` or `start_around`"]
 pub struct IoNodeBuilder {
     transport: Transport,
-    settings: config::IoNode,
+    settings: IoNodeSettings,
     address: SocketAddr,
     namespaces: Vec<AppNamespace>,
     hooks: Hooks,
@@ -43,7 +43,7 @@ impl IoNode {
     pub fn builder(transport: impl Into<Transport>) -> IoNodeBuilder {
         IoNodeBuilder {
             transport: transport.into(),
-            settings: config::IoNode::default(),
+            settings: IoNodeSettings::default(),
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             namespaces: Vec::new(),
             hooks: Hooks::default(),
@@ -53,7 +53,7 @@ impl IoNode {
 
 impl IoNodeBuilder {
     /// The settings of `[io-node]` in a configuration file.
-    pub fn settings(self, settings: config::IoNode) -> Self {
+    pub fn settings(self, settings: IoNodeSettings) -> Self {
         Self { settings, ..self }
     }
 
@@ -140,16 +140,16 @@ impl IoNodeBuilder {
             io_node: self.settings,
             ..Config::default()
         };
-        let mut settings = settings::io_node(&config, self.address);
+        let mut setup = IoNodeSetup::new(&config, self.address);
         if config.io_node.allowed_hosts.is_none() {
             // The program may be reached by any host name.
-            settings.allowed_hosts = None;
+            setup.allowed_hosts = None;
         }
-        settings.apps = match self.namespaces.is_empty() {
+        setup.apps = match self.namespaces.is_empty() {
             true => vec![app_namespace("/", None)],
             false => self.namespaces,
         };
-        let started = io_node::start_embedded(settings, self.hooks, self.transport, inner, shutdown).await;
+        let started = io_node::start_embedded(setup, self.hooks, self.transport, inner, shutdown).await;
         let (service, handle) = started.context("the io-node cannot start")?;
         Ok(IoNode {
             service,
@@ -182,11 +182,25 @@ where
     S: Inner,
     S::Error: Into<server::BoxError>,
 {
-    /// Serves the listener, including health checks, until shutdown begins.
-    pub async fn serve(&self, listener: TcpListener, settings: &HttpSettings) {
+    /// Serves the listener, including health checks, until shutdown begins. It shows the certificate of the settings, if they
+    /// name one, and reads it again when its files change.
+    ///
+    /// # Errors
+    /// If the certificate or its key cannot be used.
+    pub async fn serve(&self, listener: TcpListener, settings: &HttpSettings) -> Result<()> {
+        let tls = settings.read_tls()?;
+        let listener = Listener::new(listener, tls.clone());
         let websockets: Arc<dyn WebSockets> = Arc::new(self.service());
         let service = Health::new(self.service(), self.service.joined(), self.shutdown.clone());
-        server::serve_with_websockets(listener, service, websockets, settings, self.shutdown.clone()).await;
+        let serving = server::serve_with_websockets(listener, service, websockets, settings, self.shutdown.clone());
+        match tls {
+            Some(tls) => tokio::select! {
+                () = serving => {}
+                () = tls.watch_files() => {}
+            },
+            None => serving.await,
+        }
+        Ok(())
     }
 }
 

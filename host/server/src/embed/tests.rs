@@ -27,7 +27,7 @@ use super::*;
 use crate::http::{self as server, HttpSettings};
 
 use plugnode_process::shutdown::Shutdown;
-use plugnode_transport::{Memory, MemorySettings, Transport};
+use plugnode_transport::{Memory, Transport, TransportSettings};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -60,7 +60,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let fixture = Self {
-            transport: Transport::from(Memory::new(MemorySettings::default())),
+            transport: Transport::from(Memory::new(TransportSettings::default())),
             shutdown: Shutdown::new(),
         };
         let app_node = AppNode::builder(fixture.transport.clone()).native("/", Native::of::<Echo>());
@@ -325,7 +325,10 @@ impl Handler for DisconnectCounter {
 
 #[tokio::test]
 async fn shutdown_delivers_disconnect_of_every_client() {
-    let (transport, shutdown) = (Transport::from(Memory::new(MemorySettings::default())), Shutdown::new());
+    let (transport, shutdown) = (
+        Transport::from(Memory::new(TransportSettings::default())),
+        Shutdown::new(),
+    );
     let gone = Arc::<AtomicUsize>::default();
     let counted = gone.clone();
     let app_node =

@@ -63,6 +63,7 @@ impl<S> ConnectionServer<S> {
         service: S,
         websockets: Option<Arc<dyn WebSockets>>,
         settings: &HttpSettings,
+        tls: Option<Tls>,
         shutdown: Shutdown,
     ) -> Self {
         let mut http = http1::Builder::new();
@@ -74,7 +75,7 @@ impl<S> ConnectionServer<S> {
             http,
             service,
             websockets,
-            tls: settings.tls.clone(),
+            tls,
             header_timeout: settings.header_timeout,
             write_timeout: settings.write_timeout,
             proxies: settings.proxy_protocol.then(|| settings.trusted_proxies.clone()),

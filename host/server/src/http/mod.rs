@@ -5,7 +5,7 @@
 //!
 //! From accept to close:
 //!
-//! - `server` binds and accepts. A `connection_limiter` refuses connections beyond the limits.
+//! - [`bind`] opens the port, and `server` accepts. A `connection_limiter` refuses connections beyond the limits.
 //! - `connection_server` serves one connection: `proxy_protocol`, [`Tls`], `first_request`, then hyper.
 //! - [`Stream`] reads and writes the bytes. Its handle, the [`Connection`], is an extension of each request; with it an io-node
 //!   pauses or closes a client's connection.
@@ -22,6 +22,7 @@ mod error;
 mod first_request;
 mod handshake;
 mod health;
+mod listener;
 mod monitoring;
 mod proxy_protocol;
 mod server;
@@ -41,8 +42,9 @@ pub use self::connection::Connection;
 pub use self::error::BoxError;
 pub use self::handshake::{Accepted, Opener, WebSockets};
 pub use self::health::{Health, NODE_HEADER, RENEWED_HEADER, Readiness, Ready};
+pub use self::listener::{Listener, bind};
 pub use self::monitoring::{Check, Monitoring};
-pub use self::server::{bind, serve, serve_with_websockets};
+pub use self::server::{serve, serve_with_websockets};
 pub use self::settings::HttpSettings;
 pub use self::stream::Stream;
 pub use self::tls::{NewCertificate, Tls};

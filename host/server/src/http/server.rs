@@ -1,64 +1,32 @@
-//! Binds a port and accepts its connections.
+//! Accepts the connections of a port.
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
 use super::connection_server::ConnectionServer;
 use super::error::BoxError;
 use super::handshake::WebSockets;
+use super::listener::Listener;
 use super::settings::HttpSettings;
 use super::warning_limiter::WarningLimiter;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 
-/// Number of connections that the kernel holds until they are accepted.
-const ACCEPT_QUEUE: u32 = 4096;
 /// Pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on `host:port`; port 0 takes a free one.
-pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
-    let mut addresses = tokio::net::lookup_host(address)
-        .await
-        .with_context(|| format!("cannot find the address {address}"))?;
-    let address = addresses
-        .next()
-        .with_context(|| format!("cannot find the address {address}"))?;
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket
-        .bind(address)
-        .and_then(|()| socket.listen(ACCEPT_QUEUE))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                anyhow::anyhow!(
-                    "cannot listen on {address}: address in use; stop the other process or choose another port"
-                )
-            }
-            io::ErrorKind::PermissionDenied => {
-                anyhow::anyhow!("cannot listen on {address}: permission denied; ports below 1024 need a privilege")
-            }
-            _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
-        })
-}
-
 /// Serves connections until shutdown begins, then accepts no more and returns. Open connections finish their running requests and
 /// close; they are tasks of `shutdown`, whose drain waits for them. Upgraded connections are ended by their owner.
-pub async fn serve<S, B>(listener: TcpListener, service: S, settings: &HttpSettings, shutdown: Shutdown)
+pub async fn serve<S, B>(listener: impl Into<Listener>, service: S, settings: &HttpSettings, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
     S::Future: Send,
@@ -71,7 +39,7 @@ where
 
 /// As [`serve`], and hands WebSockets to `websockets`.
 pub async fn serve_with_websockets<S, B>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     service: S,
     websockets: impl Into<Option<Arc<dyn WebSockets>>>,
     settings: &HttpSettings,
@@ -83,12 +51,14 @@ pub async fn serve_with_websockets<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let Listener { tcp: listener, tls } = listener.into();
     let limiter = ConnectionLimiter::new(settings.max_connections, settings.max_connections_per_address);
     let warnings = WarningLimiter::default();
     let server = Arc::new(ConnectionServer::new(
         service,
         websockets.into(),
         settings,
+        tls.clone(),
         shutdown.clone(),
     ));
     let mut begun = pin!(shutdown.begun());
@@ -127,7 +97,7 @@ pub async fn serve_with_websockets<S, B>(
                         "503 Service Unavailable"
                     }
                 };
-                if settings.tls.is_none() {
+                if tls.is_none() {
                     refuse(tcp, status);
                 }
                 continue;

@@ -46,8 +46,9 @@ where
     S::Future: Send,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let listener = bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let tcp = bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let listener = Listener::new(tcp, settings.read_tls().unwrap());
     let shutdown = Shutdown::new();
     let ours = shutdown.clone();
     shutdown.spawn(async move { serve_with_websockets(listener, service, websockets, &settings, ours).await });

@@ -22,18 +22,14 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// TLS of a port. Clones share it.
 #[derive(Clone)]
-pub struct Tls(Arc<TlsFiles>);
-
-struct TlsFiles {
-    certificate: PathBuf,
-    key: PathBuf,
-    loaded: RwLock<LoadedCertificate>,
-}
+pub struct Tls(Arc<RwLock<LoadedCertificate>>);
 
 /// A certificate and its key that were read and are not in use yet.
 pub struct NewCertificate(LoadedCertificate);
 
 struct LoadedCertificate {
+    certificate: PathBuf,
+    key: PathBuf,
     acceptor: TlsAcceptor,
     /// SHA-256 of the content of both files.
     digest: [u8; 32],
@@ -73,7 +69,22 @@ impl LoadedCertificate {
             })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { acceptor, digest })
+        Ok(Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            acceptor,
+            digest,
+        })
+    }
+}
+
+impl NewCertificate {
+    /// Reads the files, in PEM. They are in use once they are given to [`Tls::replace`].
+    ///
+    /// # Errors
+    /// As with [`Tls::read`].
+    pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+        LoadedCertificate::read(certificate, key).map(Self)
     }
 }
 
@@ -83,26 +94,23 @@ impl Tls {
     /// # Errors
     /// If a file cannot be read or has other content, or certificate and key do not match.
     pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let loaded = RwLock::new(LoadedCertificate::read(certificate, key)?);
-        let (certificate, key) = (certificate.into(), key.into());
-        Ok(Self(Arc::new(TlsFiles {
-            certificate,
-            key,
-            loaded,
-        })))
+        let loaded = LoadedCertificate::read(certificate, key)?;
+        Ok(Self(Arc::new(RwLock::new(loaded))))
     }
 
-    /// Reads the files again. What was read is in use once it is given to [`replace`](Self::replace).
-    ///
-    /// # Errors
-    /// As with [`read`](Self::read).
-    pub fn read_again(&self) -> anyhow::Result<NewCertificate> {
-        LoadedCertificate::read(&self.0.certificate, &self.0.key).map(NewCertificate)
+    fn read_again(&self) -> anyhow::Result<NewCertificate> {
+        let (certificate, key) = self.files();
+        NewCertificate::read(&certificate, &key)
     }
 
-    /// Uses a certificate for new connections. Returns whether it differs from the one before.
+    fn files(&self) -> (PathBuf, PathBuf) {
+        let loaded = self.0.read();
+        (loaded.certificate.clone(), loaded.key.clone())
+    }
+
+    /// Uses a certificate for new connections, and from now on watches its files. Returns whether it differs from the one before.
     pub fn replace(&self, new: NewCertificate) -> bool {
-        let mut loaded = self.0.loaded.write();
+        let mut loaded = self.0.write();
         let has_changed = loaded.digest != new.0.digest;
         *loaded = new.0;
         has_changed
@@ -110,7 +118,10 @@ impl Tls {
 
     /// Reloads the files whenever they change or are replaced. Never completes.
     pub async fn watch_files(&self) {
-        let identities = || [&self.0.certificate, &self.0.key].map(|file| file_identity(file));
+        let identities = || {
+            let (certificate, key) = self.files();
+            [file_identity(&certificate), file_identity(&key)]
+        };
         let mut known = identities();
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -120,7 +131,7 @@ impl Tls {
             }
             match self.read_again().map(|new| self.replace(new)) {
                 Ok(true) => {
-                    tracing::info!(certificate = %self.0.certificate.display(), "the certificate was read again")
+                    tracing::info!(certificate = %self.files().0.display(), "the certificate was read again")
                 }
                 Ok(false) => {}
                 // One file may have been replaced before the other.
@@ -134,7 +145,7 @@ impl Tls {
 
     pub(super) async fn accept(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let acceptor = {
-            let loaded = self.0.loaded.read();
+            let loaded = self.0.read();
             loaded.acceptor.clone()
         };
         acceptor.accept(tcp).await
@@ -150,5 +161,21 @@ fn file_identity(file: &Path) -> Option<(u64, u64, i64, i64)> {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::testing::certificate;
+
+    #[test]
+    fn replaces_certificate_by_one_of_other_files() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = folders.each_ref().map(|folder| certificate(folder.path()));
+        let tls = Tls::read(&first.0, &first.1).unwrap();
+        assert!(!tls.replace(NewCertificate::read(&first.0, &first.1).unwrap()));
+        assert!(tls.replace(NewCertificate::read(&second.0, &second.1).unwrap()));
+        assert_eq!(tls.files(), second);
     }
 }

@@ -3,25 +3,24 @@
 //! Clients can forge these headers, so only entries of trusted proxies count. Each proxy appends the address of its peer: the last
 //! address that is not a trusted proxy is the client.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName};
 use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The networks of trusted proxies. Clones share them.
+/// The networks of trusted proxies, in the configuration a list of networks and addresses. Clones share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
 impl TrustedProxies {
-    /// Trusts the proxies in these networks.
-    pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks.into())
-    }
-
     /// Whether no proxy is trusted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -118,16 +117,78 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, 0))
 }
 
+/// A network such as `10.0.0.0/8`, or a single address.
+struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NetworkVisitor)
+    }
+}
+
+/// Refuses a text while it is visited, so that the error has its line.
+struct NetworkVisitor;
+
+impl de::Visitor<'_> for NetworkVisitor {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network such as \"10.0.0.0/8\" or an address")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
+        let network = text.trim().parse::<IpNet>();
+        let network = network.or_else(|_| text.trim().parse::<IpAddr>().map(IpNet::from));
+        network.map(Network).map_err(|_| {
+            E::custom(format_args!(
+                "`{text}` is not a network such as \"10.0.0.0/8\", nor an address"
+            ))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for TrustedProxies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let networks = Vec::<Network>::deserialize(deserializer)?;
+        Ok(networks.into_iter().map(|Network(network)| network).collect())
+    }
+}
+
+impl FromIterator<IpNet> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        Self(networks.into_iter().collect())
+    }
+}
+
+impl Serialize for TrustedProxies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(
+            self.0
+                .iter()
+                .map(|network| match network.prefix_len() == network.max_prefix_len() {
+                    true => network.addr().to_string(),
+                    false => network.to_string(),
+                }),
+        )
+    }
+}
+
+impl JsonSchema for TrustedProxies {
+    fn schema_name() -> Cow<'static, str> {
+        "TrustedProxies".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<String>::json_schema(generator)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn trusted() -> TrustedProxies {
-        TrustedProxies::new(vec![
-            "10.0.0.0/8".parse().unwrap(),
-            "127.0.0.1/32".parse().unwrap(),
-            "fd00::/8".parse().unwrap(),
-        ])
+        serde_json::from_str("[\"10.0.0.0/8\", \"127.0.0.1\", \"fd00::/8\"]").unwrap()
     }
 
     fn client(peer: &str, headers: &[(&'static str, &str)]) -> String {

@@ -3,3 +3,6 @@
 pub mod app_node;
 pub mod frontend;
 pub mod io_node;
+mod node_name;
+
+pub use self::node_name::{host_name, node_name};

@@ -17,7 +17,7 @@ use crate::dead_letters::app_key;
 use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, LetterContent, StoredLetter, encode};
-use plugnode_message::{AttributePatch, Effects, Event, EventId, EventKind, now_ms};
+use plugnode_message::{AttributePatch, Effects, Event, EventKind, now_ms};
 use plugnode_transport::{Commits, Lost, Outcome, Rank, Result, TransportError, Verdict};
 
 /// First pause of an outcome that waits for locked keys; each further one is twice as long.
@@ -42,7 +42,7 @@ impl Commits for RedisCommits {
             let event = self.held_lease.progress().event(outcome.id.sequence);
             if let Some((event, bytes)) = event {
                 let transaction = transaction_of(&event, &mut outcome);
-                let outcome = self.prepare(outcome.id, &event, bytes, outcome.verdict).await;
+                let outcome = self.prepare(outcome, &event, bytes).await;
                 match transaction {
                     Some(transaction) => writers.push((outcome, transaction)),
                     None => prepared.push(outcome),
@@ -54,10 +54,6 @@ impl Commits for RedisCommits {
             return Ok(Vec::new());
         }
         self.commit_writers(prepared, writers).await
-    }
-
-    fn forget_patches(&self, patches: Vec<AttributePatch>) {
-        self.held_lease.forget(patches.iter().map(patch_field));
     }
 }
 
@@ -137,7 +133,10 @@ impl RedisCommits {
     }
 
     /// Encodes an outcome, without its key-value writes.
-    async fn prepare(&self, id: EventId, event: &Event, bytes: usize, verdict: Verdict) -> PreparedOutcome {
+    async fn prepare(&self, outcome: Outcome, event: &Event, bytes: usize) -> PreparedOutcome {
+        let Outcome {
+            id, verdict, forget, ..
+        } = outcome;
         let end = match event.kind {
             _ if verdict.refuses() => ClientEnd::Refused,
             EventKind::Disconnect(_) => ClientEnd::Disconnected,
@@ -173,6 +172,7 @@ impl RedisCommits {
             number: id.sequence,
             bytes,
             patches,
+            forgotten_patches: forget.iter().map(patch_field).collect(),
             client: client_key(event),
             io_node: event.client.as_ref().map(|client| client.io_node.clone()),
             end,

@@ -136,7 +136,7 @@ impl Committer {
             self.shard.outbox_in(member),
             self.shard.outbox_read(member),
         ];
-        let outbox = self.redis.settings.outbox;
+        let outbox = self.redis.settings.common.outbox;
         let arguments = [
             bytes_of(name),
             bytes_of(incarnation),

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +30,6 @@ pub(crate) struct HeldLease {
     pub(crate) lease: String,
     pub(crate) end: Arc<LeaseEnd>,
     pub(crate) progress: Mutex<Progress>,
-    /// Fields of attribute patches that the next owner need not receive.
-    pub(crate) forgotten: Mutex<Vec<Bytes>>,
     /// Notified after every commit of the partition, and when this is dropped.
     pub(crate) changed: Arc<Notify>,
     pub(crate) returns: mpsc::UnboundedSender<ReturnedLease>,
@@ -42,18 +39,6 @@ impl HeldLease {
     /// Progress of the partition.
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().expect("nothing panics while it holds this lock")
-    }
-
-    /// Adds fields of patches to forget with the next commit.
-    pub(crate) fn forget(&self, fields: impl Iterator<Item = Bytes>) {
-        let mut forgotten = self.forgotten.lock().expect("nothing panics while it holds this lock");
-        forgotten.extend(fields);
-    }
-
-    /// Takes the fields of patches to forget.
-    pub(crate) fn take_forgotten(&self) -> Vec<Bytes> {
-        let mut forgotten = self.forgotten.lock().expect("nothing panics while it holds this lock");
-        std::mem::take(&mut *forgotten)
     }
 }
 

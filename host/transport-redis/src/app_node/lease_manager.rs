@@ -146,7 +146,6 @@ impl LeaseManager {
             lease: lease.clone(),
             end: end.clone(),
             progress: Mutex::new(progress),
-            forgotten: Mutex::default(),
             changed: Arc::default(),
             returns: self.returns.clone(),
         });
@@ -194,7 +193,7 @@ impl LeaseManager {
         let old = self
             .reader
             .cursor()
-            .saturating_sub(self.redis.settings.backlog.events as u64);
+            .saturating_sub(self.redis.settings.common.backlog.events as u64);
         for partition in self.redis.layout.partitions_of(self.shard.number) {
             let held_lease = self.held.get(&partition).and_then(|held| held.held_lease.upgrade());
             if let Some(held_lease) = held_lease.filter(|held_lease| held_lease.progress().needs_log_up_to(old)) {
@@ -217,7 +216,7 @@ impl LeaseManager {
         let mut partitions = self.redis.layout.partitions_of(self.shard.number);
         if partitions.next().is_some_and(|first| self.held.contains_key(&first)) {
             let keys = ["log", "in", "done"].map(|name| self.shard.key(name));
-            let arguments = [bytes_of(self.redis.settings.backlog.bytes)];
+            let arguments = [bytes_of(self.redis.settings.common.backlog.bytes)];
             self.redis.link.run::<()>(&scripts::TRIM, &keys, &arguments).await;
         }
     }

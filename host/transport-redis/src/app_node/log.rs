@@ -100,7 +100,7 @@ impl RedisLog {
                 redis.unknown_versions.warn_once("events", shard, version);
             }
             Err((content, DecodeError::Broken(reason))) => {
-                warn!(messaging.message.id = %id, "put aside: {reason}");
+                warn!(messaging.message.id = %id, %reason, "event put aside");
                 metrics::DEAD_LETTERS.increment();
                 self.commits.pass_over(PreparedOutcome {
                     letter: encode(&foreign_letter(id, content, &reason)),

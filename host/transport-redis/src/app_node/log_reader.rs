@@ -332,7 +332,7 @@ impl LogReader {
             partition: Partition(self.shard.number),
             sequence: entry.id.major,
         };
-        warn!(messaging.message.id = %id, entry = %entry.id, "put aside: {reason}");
+        warn!(messaging.message.id = %id, entry = %entry.id, %reason, "event put aside");
         metrics::DEAD_LETTERS.increment();
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
         let content = content.cloned().unwrap_or_default();

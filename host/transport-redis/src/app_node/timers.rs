@@ -107,9 +107,9 @@ async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -
         shard.outbox(""),
         shard.outbox_in(""),
         shard.outbox_read(""),
-        bytes_of(settings.outbox.entries),
-        bytes_of(settings.outbox.bytes),
-        bytes_of(settings.backlog.events),
+        bytes_of(settings.common.outbox.entries),
+        bytes_of(settings.common.outbox.bytes),
+        bytes_of(settings.common.backlog.events),
     ];
     for [bucket, name, record] in due {
         let partition = std::str::from_utf8(&name).ok().and_then(partition_of_timer);

@@ -117,8 +117,8 @@ impl Outages {
         let mut guard = self.outage();
         if let Some(outage) = guard.take_if(|outage| ends(outage)) {
             self.present.store(false, Ordering::Release);
-            let seconds = outage.since.elapsed().as_secs_f32();
-            tracing::info!("Redis at {} answers again, after {seconds:.1} s", self.server);
+            let seconds = outage.since.elapsed().as_secs();
+            tracing::info!(server = %self.server, seconds, "Redis answers again");
         }
     }
 

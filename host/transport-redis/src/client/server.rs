@@ -177,7 +177,7 @@ impl Server {
             let old = std::mem::replace(&mut *known, masters);
             if !old.is_empty() {
                 self.changes.fetch_add(1, Ordering::AcqRel);
-                tracing::warn!("Redis at {self} has another master: {} instead of {old}", *known);
+                tracing::warn!(server = %self, master = *known, before = old, "Redis has another master");
             }
         }
         self.changes()

@@ -56,8 +56,8 @@ impl Inbox for RedisInbox {
             shard.outbox(""),
             shard.outbox_in(""),
             shard.outbox_read(""),
-            bytes_of(self.redis.settings.outbox.entries),
-            bytes_of(self.redis.settings.outbox.bytes),
+            bytes_of(self.redis.settings.common.outbox.entries),
+            bytes_of(self.redis.settings.common.outbox.bytes),
             bytes_of(node),
             encode(&vec![command]),
         ];
@@ -115,7 +115,7 @@ impl RedisInbox {
         // Once one event of a client is refused, so are all later ones, to keep their order.
         let mut refused_clients = HashSet::new();
         let open_events = &self.membership.open_events;
-        let backlog = &self.redis.settings.backlog;
+        let backlog = &self.redis.settings.common.backlog;
         let mut rest = indices.iter();
         while !rest.as_slice().is_empty() {
             let mut call = IngestCall::default();
@@ -176,7 +176,7 @@ impl RedisInbox {
                     membership.end_by_data_loss();
                     return Err(TransportError::DataLost);
                 }
-                "full" => refused.extend(call.shrink_to(&loads(details), &self.redis.settings.backlog)),
+                "full" => refused.extend(call.shrink_to(&loads(details), &self.redis.settings.common.backlog)),
                 // These disconnects count as accepted, but no app receives them.
                 "over" => call.drop_ends(details, &membership.open_events),
                 _ => refused.append(&mut call.events),

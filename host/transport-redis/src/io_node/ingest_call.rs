@@ -145,7 +145,7 @@ impl IngestCall {
             shard.key("in"),
             shard.key("done"),
         ];
-        let backlog = &redis.settings.backlog;
+        let backlog = &redis.settings.common.backlog;
         let mut partitions: BTreeMap<Partition, Load> = BTreeMap::new();
         for event in &self.events {
             partitions.entry(event.partition).or_default().add(event.bytes());

@@ -188,7 +188,7 @@ impl OutboxReader {
                         .warn_once("commands", self.shard.number, version);
                 }
                 DecodeError::Broken(reason) => {
-                    warn!(entry = %entry.id, "commands are dropped, because they cannot be read: {reason}")
+                    warn!(entry = %entry.id, %reason, "commands are dropped, because they cannot be read")
                 }
             }
         }

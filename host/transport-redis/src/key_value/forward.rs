@@ -91,7 +91,7 @@ impl Redis {
                     }
                     Err(DecodeError::Broken(reason)) => {
                         metrics::COMMANDS_DROPPED.increment();
-                        warn!(entry = %entry.id, "a key-value write for another shard is dropped: {reason}");
+                        warn!(entry = %entry.id, %reason, "a key-value write for another shard is dropped");
                         last = Some(entry.id);
                         continue;
                     }

@@ -96,7 +96,9 @@ impl Redis {
                         .err()
                         .map(Conflict::Impossible),
                     "full" => Some(Conflict::Impossible(self.full(&shard, &answer.held))),
-                    "timers" => Some(Conflict::Impossible(self.settings.timers.exceeded(&answer.held.1))),
+                    "timers" => Some(Conflict::Impossible(
+                        self.settings.common.timers.exceeded(&answer.held.1),
+                    )),
                     _ => Some(Conflict::Changed),
                 };
                 let Some(conflict) = conflict else { continue };
@@ -166,9 +168,9 @@ impl Redis {
             Bytes::from_static(mode.as_bytes()),
             bytes_of(held_lease.partition),
             bytes_of(&held_lease.lease),
-            bytes_of(self.settings.bucket_bytes / usize::from(self.layout.shards)),
-            bytes_of(self.settings.timers.of_app / usize::from(self.layout.shards)),
-            bytes_of(self.settings.timers.of_client),
+            bytes_of(self.settings.common.bucket_bytes / usize::from(self.layout.shards)),
+            bytes_of(self.settings.common.timers.of_app / usize::from(self.layout.shards)),
+            bytes_of(self.settings.common.timers.of_client),
         ];
         arguments.extend(items.items);
         self.change(shard, &scripts::LOCK_KEYS, &items.keys, &arguments).await
@@ -182,7 +184,7 @@ impl Redis {
         full_bucket(
             &String::from_utf8_lossy(name),
             bytes,
-            self.settings.bucket_bytes / shards,
+            self.settings.common.bucket_bytes / shards,
         )
     }
 

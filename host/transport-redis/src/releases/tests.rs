@@ -9,7 +9,6 @@ use super::*;
 use crate::client::testing::TestServer;
 use crate::components;
 use crate::nodes::{is_old, read};
-use crate::settings::RedisSettings;
 use plugnode_release::AppReleases;
 use plugnode_transport::releases_conformance::{noise, report, target};
 use plugnode_transport::{Nodes, TransportError};
@@ -23,11 +22,7 @@ async fn redis() -> (Redis, TestServer) {
 async fn redis_with(arguments: &[&str]) -> (Redis, TestServer) {
     let server = TestServer::start_with(arguments).await;
     let mut redis = Redis::for_test_on(&server, 1).await;
-    let settings = RedisSettings::clone(&redis.settings);
-    redis.settings = std::sync::Arc::new(RedisSettings {
-        max_component: 30_000_000,
-        ..settings
-    });
+    std::sync::Arc::make_mut(&mut redis.settings).common.max_component = 30_000_000;
     (redis, server)
 }
 
@@ -147,11 +142,7 @@ async fn damaged_or_too_large_component_is_not_returned() {
     redis.put_component(bytes.clone()).await.unwrap();
     assert_eq!(redis.component(&digest).await.unwrap(), Some(bytes));
 
-    let settings = RedisSettings::clone(&redis.settings);
-    redis.settings = std::sync::Arc::new(RedisSettings {
-        max_component: 1_000,
-        ..settings
-    });
+    std::sync::Arc::make_mut(&mut redis.settings).common.max_component = 1_000;
     assert!(matches!(
         redis.component(&digest).await,
         Err(TransportError::Unusable(_))

@@ -333,11 +333,20 @@ pub async fn patches_are_kept_for_next_owner(transport: Transport) {
     let left = lease.patches.clone();
     assert_eq!(left.iter().map(|patch| patch.number).collect::<Vec<_>>(), numbers);
     assert_eq!((left[0].client.as_str(), &*left[0].patch), ("alice", r#"{"a":1}"#));
-    // The io-node has applied the first patch, so the next commit drops it.
-    lease.commits.forget_patches(vec![left[0].clone()]);
-    let mut lease = lease;
+    let forgetting = |id, patch: &AttributePatch| Outcome {
+        forget: vec![patch.clone()],
+        ..done(id, Vec::new())
+    };
+    // The outcome of an event that is committed already changes nothing.
+    let outcome = forgetting(deliveries[0].id, &left[0]);
+    lease.commits.commit(vec![outcome]).await.unwrap();
+    drop(lease);
+    let mut lease = lease_of("alice", &mut *leases).await;
+    assert_eq!(lease.patches, left);
+    // The io-node has applied the first patch, so the outcome drops it.
     let again = read(&mut lease, 1).await;
-    lease.commits.commit(vec![done(again[0].id, Vec::new())]).await.unwrap();
+    let outcome = forgetting(again[0].id, &left[0]);
+    lease.commits.commit(vec![outcome]).await.unwrap();
     drop(lease);
     let lease = lease_of("alice", &mut *leases).await;
     assert_eq!(lease.patches, left[1..]);

@@ -197,11 +197,7 @@ pub(super) fn wrote(id: EventId, reads: Vec<Read>, writes: Vec<KeyChange>) -> Ou
 }
 
 pub(super) fn outcome(id: EventId, verdict: Verdict) -> Outcome {
-    Outcome {
-        id,
-        verdict,
-        keep_turn: None,
-    }
+    Outcome::new(id, verdict)
 }
 
 pub(super) fn changed(id: EventId) -> Lost {

@@ -171,12 +171,4 @@ impl Commits for MemoryCommits {
             space.await;
         }
     }
-
-    fn forget_patches(&self, patches: Vec<AttributePatch>) {
-        let Ok(mut state) = self.hold.state() else { return };
-        let partition = state.partition(self.hold.partition);
-        for patch in patches {
-            partition.patches.remove(&(patch.namespace, patch.client, patch.number));
-        }
-    }
 }

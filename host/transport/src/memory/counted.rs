@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 
-use crate::{Events, IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, Verdict};
+use crate::{Events, IoNode, IoSession, Lease, Memory, Outcome, TransportSettings, Verdict};
 use plugnode_message::{Command, Effects, Event};
 use plugnode_testing::counted::{answer, io_node, message};
 
@@ -13,9 +13,9 @@ const AT_ONCE: &str = "there is nothing to wait for";
 
 #[test]
 fn events_through_memory() {
-    let memory = Memory::new(MemorySettings {
+    let memory = Memory::new(TransportSettings {
         partitions: 1,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     });
     let node = IoNode {
         id: io_node(),
@@ -56,11 +56,7 @@ fn counted_events_through_memory(
                 commands: vec![answer],
                 ..Effects::default()
             };
-            outcomes.push(Outcome {
-                id: delivery.id,
-                verdict: Verdict::Done(effects),
-                keep_turn: None,
-            });
+            outcomes.push(Outcome::new(delivery.id, Verdict::Done(effects)));
         }
         let committed = lease.commits.commit(outcomes).now_or_never().expect(AT_ONCE);
         committed.expect("it is not fenced");

@@ -13,7 +13,6 @@ mod nodes;
 mod partition;
 mod release_store;
 mod releases;
-mod settings;
 mod state;
 mod timers;
 
@@ -23,17 +22,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-pub use self::settings::MemorySettings;
 use self::state::State;
 use super::{
     DeadLetter, DeadLetters, Events, IoNode, IoSession, Leases, Result, Revival, Sweep, SweepPlace, Swept, Transport,
+    TransportSettings,
 };
 use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
 /// The transport in memory. Clones are the same transport.
 #[derive(Clone)]
 pub struct Memory {
-    settings: MemorySettings,
+    settings: TransportSettings,
     state: Arc<Mutex<State>>,
     /// Notified when a full outbox was emptied.
     space: Arc<Notify>,
@@ -51,7 +50,7 @@ impl From<Memory> for Transport {
 
 impl Memory {
     /// An empty transport without members.
-    pub fn new(settings: MemorySettings) -> Self {
+    pub fn new(settings: TransportSettings) -> Self {
         let state = State::new(&settings);
         Self {
             settings,
@@ -167,7 +166,7 @@ crate::releases_conform! {
 /// A transport with the limits that the conformance tests expect.
 #[cfg(test)]
 async fn for_conformance() -> (Transport, ()) {
-    let memory = Memory::new(MemorySettings {
+    let memory = Memory::new(TransportSettings {
         partitions: super::conformance::PARTITIONS,
         backlog: super::conformance::BUDGETS,
         dead_letters: super::conformance::DEAD_LETTERS,

@@ -52,12 +52,12 @@ mod tests {
 
     use super::super::release_store::BOARDS;
     use super::*;
-    use crate::MemorySettings;
+    use crate::TransportSettings;
     use plugnode_release::{AppReleases, ComponentFile};
 
     #[tokio::test]
     async fn pruning_keeps_named_and_young_components() {
-        let memory = Memory::new(MemorySettings::default());
+        let memory = Memory::new(TransportSettings::default());
         let named = memory.put_component(Bytes::from("named")).await.unwrap();
         let other = memory.put_component(Bytes::from("other")).await.unwrap();
         let target = ComponentFile {
@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn shared_parts_are_stored_once() {
-        let memory = Memory::new(MemorySettings::default());
+        let memory = Memory::new(TransportSettings::default());
         let runtime = crate::releases_conformance::noise(2_000_000);
         let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
         let kept = || {
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn prunes_components_that_no_board_names_any_more() {
-        let memory = Memory::new(MemorySettings::default());
+        let memory = Memory::new(TransportSettings::default());
         let digests = [
             memory.put_component(Bytes::from("once")).await.unwrap(),
             memory.put_component(Bytes::from("twice")).await.unwrap(),
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_latest_boards_alone_are_remembered() {
-        let memory = Memory::new(MemorySettings::default());
+        let memory = Memory::new(TransportSettings::default());
         for version in 0..2 * BOARDS as u64 {
             assert!(memory.post_board(version, &Board::default()).await.unwrap());
         }

@@ -9,7 +9,7 @@ use super::buckets::Buckets;
 use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::release_store::ReleaseStore;
-use super::settings::MemorySettings;
+use crate::TransportSettings;
 use crate::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::{
     DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
@@ -53,7 +53,7 @@ pub(super) struct AppState {
 }
 
 impl State {
-    pub(super) fn new(settings: &MemorySettings) -> Self {
+    pub(super) fn new(settings: &TransportSettings) -> Self {
         Self {
             partitions: (0..settings.partitions).map(|_| PartitionState::new()).collect(),
             io_nodes: HashMap::new(),
@@ -215,7 +215,12 @@ impl State {
 
     /// Applies an outcome, unless it conflicts.
     pub(super) fn commit(&mut self, outcome: Outcome) -> Option<Lost> {
-        let Outcome { id, verdict, keep_turn } = outcome;
+        let Outcome {
+            id,
+            verdict,
+            keep_turn,
+            forget,
+        } = outcome;
         if let Verdict::Done(effects) = &verdict
             && !effects.writes.is_empty()
             && let Some(event) = self.partitions[usize::from(id.partition.0)].event(id.sequence)
@@ -257,12 +262,17 @@ impl State {
                 client,
                 number,
                 patch,
-            }) = AttributePatch::of(&command, outcome.id)
+            }) = AttributePatch::of(&command, id)
             {
-                let patches = &mut self.partition(outcome.id.partition).patches;
+                let patches = &mut self.partition(id.partition).patches;
                 patches.insert((namespace, client, number), patch);
             }
             self.route(command, &event);
+        }
+        // After the commands: the outcome may forget a patch that it makes.
+        for patch in forget {
+            let patches = &mut self.partition(id.partition).patches;
+            patches.remove(&(patch.namespace, patch.client, patch.number));
         }
         // After the commands: these are routed by the client's io-node.
         if let Some(client) = event.client.as_ref().filter(|_| is_refused) {

@@ -8,8 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::Memory;
 use super::state::State;
-use super::{Memory, MemorySettings};
+use crate::TransportSettings;
 use plugnode_message::{Event, Firing, Partition, Timer, TimerEvent, now_ms, partition_of_timer};
 
 /// Maximum number of timers fired while the lock is held.
@@ -43,7 +44,7 @@ pub(super) fn wake(memory: &Memory) {
 }
 
 /// Fires due timers. Returns the time until the next check; None once the transport is dropped.
-fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duration> {
+fn look(state: &Weak<Mutex<State>>, settings: &TransportSettings) -> Option<Duration> {
     let state = state.upgrade()?;
     let mut state = state.lock().expect("nothing panics while it holds this lock");
     let now_ms = now_ms();
@@ -90,7 +91,7 @@ fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duratio
 
 impl State {
     /// Appends an event without a client to a partition, if there is room.
-    fn append_without_client(&mut self, partition: Partition, event: Event, settings: &MemorySettings) -> bool {
+    fn append_without_client(&mut self, partition: Partition, event: Event, settings: &TransportSettings) -> bool {
         let partition = self.partition(partition);
         if !partition.has_room(None, event.size(), &settings.backlog) {
             return false;

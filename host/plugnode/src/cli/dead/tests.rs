@@ -10,7 +10,7 @@ use plugnode_message::{Client, DisconnectReason, Event, EventKind, Payload};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::admin::{AdminClient, AdminListener};
 use plugnode_transport::{
-    Death, Events, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
+    Death, Events, IoNode, IoSession, Lease, Leases, Memory, Outcome, Transport, TransportSettings, Verdict,
 };
 
 struct Fixture {
@@ -47,9 +47,9 @@ impl Fixture {
     }
 
     async fn new() -> Self {
-        let memory = Memory::new(MemorySettings {
+        let memory = Memory::new(TransportSettings {
             partitions: 1,
-            ..MemorySettings::default()
+            ..TransportSettings::default()
         });
         let io = memory.join_io(IoNode::without_address("io")).await.unwrap();
         let mut leases = memory.join_app("app".into()).await.unwrap();
@@ -109,11 +109,7 @@ impl Fixture {
         };
         let verdicts = [Verdict::Done(Default::default()), Verdict::Dead(death, Vec::new())];
         let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id).collect();
-        let outcomes = ids.iter().zip(verdicts).map(|(id, verdict)| Outcome {
-            id: *id,
-            verdict,
-            keep_turn: None,
-        });
+        let outcomes = ids.iter().zip(verdicts).map(|(id, verdict)| Outcome::new(*id, verdict));
         self.lease.commits.commit(outcomes.collect()).await.unwrap();
         ids[1]
     }
@@ -308,4 +304,20 @@ fn unreachable_process_is_reported() {
     };
     let said = dead(&DeadArgs { cluster, verb: verb() }).unwrap_err().to_string();
     assert!(said.contains("-c"), "{said}");
+}
+
+#[tokio::test]
+async fn refuses_unknown_app_without_letters() {
+    let mut fixture = Fixture::new().await;
+    fixture.kill("a").await;
+    let operations = Transport::from(fixture.memory.clone()).operations();
+    // The app of the letter, its namespace, and one that has neither.
+    for known in ["/", "/game"] {
+        check_app(known, &operations).await.unwrap();
+    }
+    let refused = check_app("/nope", &operations).await.unwrap_err().to_string();
+    assert!(
+        refused.starts_with("there is no app /nope: no app runs here yet"),
+        "{refused}"
+    );
 }

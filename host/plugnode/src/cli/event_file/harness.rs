@@ -23,9 +23,9 @@ use plugnode_message::{
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::{Engine, Job, Pool};
 use plugnode_server::config::Config;
-use plugnode_server::settings;
+use plugnode_server::roles::app_node::engine_settings;
 use plugnode_transport::{
-    Conflict, Delivery, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
+    Conflict, Delivery, IoNode, IoSession, Lease, Leases, Memory, Outcome, Transport, TransportSettings, Verdict,
 };
 
 /// Time-out for instances to end.
@@ -77,17 +77,11 @@ impl CompiledApps {
     }
 
     async fn compile(config: &Config, bytes: Bytes) -> Result<Self> {
-        let engine = Engine::new(settings::engine(config)).context("cannot start the WebAssembly engine")?;
+        let engine = Engine::new(engine_settings(config)).context("cannot start the WebAssembly engine")?;
         let mut apps = Vec::new();
         let first = config.apps.first().map(|app| app.component.clone());
         for app in config.apps.iter().filter(|app| Some(&app.component) == first.as_ref()) {
-            let grants = settings::app(
-                app,
-                &IO_NODE.into(),
-                Transport::from(Memory::new(MemorySettings::default())).key_value,
-            )
-            .grants;
-            apps.push((app.clone(), engine.load(bytes.clone(), &grants).await?));
+            apps.push((app.clone(), engine.load(bytes.clone(), &app.handler.grants).await?));
         }
         Ok(Self { engine, apps })
     }
@@ -101,9 +95,9 @@ impl Harness {
     ) -> Result<Self> {
         let shutdown = Shutdown::new();
         // One partition keeps all events in order.
-        let memory = Transport::from(Memory::new(MemorySettings {
+        let memory = Transport::from(Memory::new(TransportSettings {
             partitions: 1,
-            ..MemorySettings::default()
+            ..TransportSettings::default()
         }));
         let io = memory.events.join_io(IoNode::without_address(IO_NODE)).await?;
         let mut leases = memory.events.join_app("app".into()).await?;
@@ -111,7 +105,7 @@ impl Harness {
         let mut pools = Namespaces::default();
         let mut namespace = String::new();
         for (app, compiled) in &apps.apps {
-            let settings = settings::app(app, &"app".into(), memory.key_value.clone());
+            let settings = app.settings(&"app".into(), memory.key_value.clone());
             let pool = Pool::start(&apps.engine, compiled.clone(), settings, &shutdown).await?;
             pools.insert(&app.namespace, pool).map_err(anyhow::Error::msg)?;
             if namespace.is_empty() {
@@ -248,11 +242,7 @@ impl Harness {
 
     /// Commits effects. Returns the reason if they cannot be committed.
     async fn commit(&mut self, id: EventId, effects: Effects) -> Result<Option<String>> {
-        let outcome = Outcome {
-            id,
-            verdict: Verdict::Done(effects),
-            keep_turn: None,
-        };
+        let outcome = Outcome::new(id, Verdict::Done(effects));
         let lost = self.lease.commits.commit(vec![outcome]).await?;
         // The outbox has to be emptied, or it fills up.
         while tokio::time::timeout(Duration::ZERO, self.io.outbox.next())

@@ -42,6 +42,12 @@ pub(super) fn write_settings(script: &Path) -> Result<ExitCode> {
             folder.join(PAGES[0]).display()
         );
     }
+    if let Some(line) = line_of_pattern(&text) {
+        println!(
+            "line {line} of {name} defines namespaces by a pattern: add an [[app]] for them to {}, with a namespace such as \"/shop/{{id}}\"",
+            file.display()
+        );
+    }
     println!(
         "wrote {}; go on with:\n  plugnode dev {}",
         file.display(),
@@ -98,6 +104,20 @@ fn namespaces_in(text: &str) -> BTreeSet<String> {
     found
 }
 
+/// The line of the first namespace that is a regular expression or a function.
+fn line_of_pattern(text: &str) -> Option<usize> {
+    let mut places = text
+        .match_indices(".of(")
+        .map(|(place, word)| (place, &text[place + word.len()..]));
+    let (place, _) = places.find(|(_, rest)| {
+        let rest = rest.trim_start();
+        ["/", "(", "async ", "function"]
+            .iter()
+            .any(|word| rest.starts_with(word))
+    })?;
+    Some(text[..place].matches('\n').count() + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +128,16 @@ mod tests {
             r#"io.of("/admin"); io.of('chat').on("x"); io.of(`/a${b}`); io.of(/^\/re/); Array.of("é"); io.of(")"#;
         let found: Vec<_> = namespaces_in(text).into_iter().collect();
         assert_eq!(found, ["/", "/admin", "/chat"]);
+    }
+
+    #[test]
+    fn finds_line_of_namespace_pattern() {
+        assert_eq!(line_of_pattern("a;\nio.of(/^\\/room-\\d+$/).on()"), Some(2));
+        assert_eq!(
+            line_of_pattern("io.of((name, auth, next) => next(null, true))"),
+            Some(1)
+        );
+        assert_eq!(line_of_pattern("io.of('/chat'); Array.of(1, 2); io.of(`/a${b}`)"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Validates `[io-node]`.
 
 use super::Check;
-use crate::config::{Config, IoNode, IoServerUrl, Role, Token};
+use crate::config::{Config, IoNodeSettings, IoServerUrl, Role, TokenSettings};
 use crate::roles::io_node::{Algorithm, JwksLocation};
 
 /// Bytes of an HS256 key: at least the size of the hash (RFC 7518, section 3.2).
@@ -11,7 +11,7 @@ const MAX_PAYLOAD: u64 = 1 << 32;
 
 impl Check<'_> {
     pub(super) fn io_node(&mut self, config: &Config) {
-        let io_node = &config.io_node;
+        let (io_node, engine) = (&config.io_node, &config.io_node.engine);
         if let Some(advertise) = &io_node.advertise
             && let Err(problem) = IoServerUrl::parse(advertise)
         {
@@ -35,31 +35,31 @@ impl Check<'_> {
         }
         let problem = "must be 4GiB or less: no handler has the memory for more";
         self.require(
-            io_node.max_payload.0 <= MAX_PAYLOAD,
+            engine.max_payload as u64 <= MAX_PAYLOAD,
             &["io-node", "max-payload"],
             problem,
         );
         self.nonzero(
             &["io-node"],
             [
-                ("ping-interval-ms", io_node.ping_interval.is_zero()),
-                ("ping-timeout-ms", io_node.ping_timeout.is_zero()),
+                ("ping-interval-ms", engine.ping_interval.is_zero()),
+                ("ping-timeout-ms", engine.ping_timeout.is_zero()),
                 ("connect-timeout-ms", io_node.connect_timeout.is_zero()),
-                ("upgrade-timeout-ms", io_node.upgrade_timeout.is_zero()),
-                ("max-payload", io_node.max_payload.0 == 0),
-                ("send-buffer", io_node.send_buffer.0 == 0),
-                ("send-timeout-ms", io_node.send_timeout.is_zero()),
-                ("close-timeout-ms", io_node.close_timeout.is_zero()),
-                ("control-packets-per-second", io_node.control_packets_per_second == 0),
+                ("upgrade-timeout-ms", engine.upgrade_timeout.is_zero()),
+                ("max-payload", engine.max_payload == 0),
+                ("send-buffer", engine.send_buffer == 0),
+                ("send-timeout-ms", engine.send_timeout.is_zero()),
+                ("close-timeout-ms", engine.close_timeout.is_zero()),
+                ("control-packets-per-second", engine.control_packets_per_second == 0),
                 ("packets-per-second", io_node.packets_per_second == 0),
-                ("unfinished-bytes", io_node.unfinished_bytes.0 == 0),
+                ("unfinished-bytes", engine.unfinished_bytes == 0),
                 ("refuse-after-ms", io_node.refuse_after.is_zero()),
                 ("channels-per-client", io_node.channels_per_client == 0),
                 ("namespaces-per-connection", io_node.namespaces_per_connection == 0),
             ],
         );
         let problem = "names no transport; there are polling and websocket";
-        self.require(!io_node.transports.is_empty(), &["io-node", "transports"], problem);
+        self.require(!engine.transports.is_empty(), &["io-node", "transports"], problem);
         self.client_limits(io_node);
         self.drain(config);
         for (i, origin) in io_node.allowed_origins.iter().enumerate() {
@@ -78,13 +78,16 @@ impl Check<'_> {
         self.attributes(io_node);
     }
 
-    fn client_limits(&mut self, io_node: &IoNode) {
+    fn client_limits(&mut self, io_node: &IoNodeSettings) {
         for (key, number) in [
             (
                 "max-clients-per-address",
-                io_node.max_clients_per_address.map(|number| number as u64),
+                io_node.per_address.clients.map(|number| number as u64),
             ),
-            ("connects-per-second", io_node.connects_per_second.map(u64::from)),
+            (
+                "connects-per-second",
+                io_node.per_address.connects_per_second.map(u64::from),
+            ),
             ("events-per-second", io_node.events_per_second.map(u64::from)),
         ] {
             let problem = "must be 1 or more; leave it out for no limit";
@@ -105,7 +108,7 @@ impl Check<'_> {
         }
     }
 
-    fn attributes(&mut self, io_node: &IoNode) {
+    fn attributes(&mut self, io_node: &IoNodeSettings) {
         let claims = io_node.token.has_key().then_some(&io_node.token.claims);
         for name in io_node.attributes.keys() {
             if claims.is_some_and(|claims| claims.contains(name)) {
@@ -117,7 +120,7 @@ impl Check<'_> {
         }
     }
 
-    fn token(&mut self, token: &Token, runs_here: bool) {
+    fn token(&mut self, token: &TokenSettings, runs_here: bool) {
         let named = self.sources.first_in(&["io-node", "token"]);
         if let Some(named) = named.filter(|_| !token.has_key()) {
             // A user who sets any key of the section expects that tokens are checked.

@@ -222,7 +222,8 @@ async fn serves_pages_and_websockets_over_tls_only() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate(folder.path());
     let settings = HttpSettings {
-        tls: Some(Tls::read(&certificate, &key).unwrap()),
+        tls_cert: Some(certificate.clone()),
+        tls_key: Some(key.clone()),
         header_timeout: Duration::from_millis(500),
         ..HttpSettings::default()
     };

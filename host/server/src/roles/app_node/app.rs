@@ -173,7 +173,7 @@ impl App {
     /// Whether the effects of a candidate's first events are discarded and the release in use handles these events again.
     /// Otherwise instances that keep state of their clients would miss them.
     fn discards_trial_effects(&self) -> bool {
-        self.settings.dispatch == Dispatch::Sticky || self.settings.instances == 1
+        self.settings.handler.dispatch == Dispatch::Sticky || self.settings.handler.max_instances() == 1
     }
 
     /// Whether its handler is native Rust, which has no releases.
@@ -271,7 +271,7 @@ impl App {
         AppReport {
             release,
             digest: component.digest().clone(),
-            instances: self.settings.instances,
+            instances: self.settings.handler.instances,
             in_hand: self.in_flight.load(Ordering::Relaxed),
             counts: in_use.stats.counts(is_canary),
             progress,

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::app::App;
 use super::loaded_release::LoadedRelease;
-use super::settings::{AppSource, NativeApp};
+use super::setup::{AppSource, NativeApp};
 use plugnode_message::{Namespace, now_ms};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{AppReleases, ComponentFile, Digest, Origin, Release};
@@ -83,7 +83,7 @@ async fn start_release(
 ) -> Result<App> {
     let settings = source.settings.clone();
     let started = async {
-        let component = match engine.load_cached(&release.digest, &settings.grants).await {
+        let component = match engine.load_cached(&release.digest, &settings.handler.grants).await {
             Some(component) => component,
             None => {
                 let bytes = component_bytes(source, release, transport).await?;
@@ -111,7 +111,7 @@ async fn load(
     if transport.nodes.data_losses().is_some() {
         engine.cache_bytes(digest, &bytes).await;
     }
-    Ok(engine.load(bytes, &source.settings.grants).await?)
+    Ok(engine.load(bytes, &source.settings.handler.grants).await?)
 }
 
 /// Starts an app of native code. It has no part in the board of releases.

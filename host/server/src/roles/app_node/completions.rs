@@ -56,6 +56,7 @@ impl Completions {
             id: event.delivery.id,
             verdict,
             keep_turn: event.key_reservation(),
+            forget: event.unneeded_patches.clone(),
         });
         self.completions.push_back(Completion { event, next, is_dead });
         next

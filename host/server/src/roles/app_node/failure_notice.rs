@@ -16,7 +16,7 @@ pub(super) fn failure_notice(app: Option<&AppSettings>, id: EventId, event: &Eve
         return Vec::new();
     };
     match &event.kind {
-        EventKind::Connection(_) if app.is_some_and(|app| app.admission) => vec![Command::Admit {
+        EventKind::Connection(_) if app.is_some_and(|app| app.handler.admission) => vec![Command::Admit {
             namespace: event.namespace.clone(),
             client: client.id.clone(),
             refusal: Some(Refusal {
@@ -24,10 +24,12 @@ pub(super) fn failure_notice(app: Option<&AppSettings>, id: EventId, event: &Eve
                 data: None,
             }),
         }],
-        EventKind::Message { ack: Some(ack), .. } if app.is_none_or(|app| app.failure_acks) => vec![Command::Ack {
-            id: ack.clone(),
-            args: failed(id),
-        }],
+        EventKind::Message { ack: Some(ack), .. } if app.is_none_or(|app| app.handler.failure_acks) => {
+            vec![Command::Ack {
+                id: ack.clone(),
+                args: failed(id),
+            }]
+        }
         _ => Vec::new(),
     }
 }

@@ -19,7 +19,7 @@ use super::loaded_release::LoadedRelease;
 use plugnode_process::Backoff;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{AppReleases, Board, Digest, Phase, Stage};
-use plugnode_runtime::{AppSettings, Component, Dispatch, Engine, Pool};
+use plugnode_runtime::{Component, Dispatch, Engine, Pool};
 use plugnode_transport::Transport;
 
 /// Delay before this node tries again to load a release that is current in the cluster, at first
@@ -244,7 +244,7 @@ impl Follower {
 
     async fn prepare(&mut self, target: TargetRelease) {
         self.app.end_trial();
-        if target.is_canary && self.app.settings.dispatch == Dispatch::Sticky {
+        if target.is_canary && self.app.settings.handler.dispatch == Dispatch::Sticky {
             self.give_up(target.number, NO_CANARY.to_owned());
             return;
         }
@@ -254,11 +254,14 @@ impl Follower {
             app.set_stage(Some((number, Stage::Starting)));
             let successor =
                 Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
-            let instances = if target.is_canary { app.settings.instances } else { 1 };
-            let trial_settings = AppSettings {
-                instances,
-                ..app.settings.clone()
+            let instances = if target.is_canary {
+                app.settings.handler.instances
+            } else {
+                1
             };
+            let mut trial_settings = app.settings.clone();
+            trial_settings.handler.instances = instances;
+            trial_settings.handler.max_instances = None;
             let trial_pool = Pool::start(&self.engine, component.clone(), trial_settings, &self.shutdown).await?;
             Ok(Candidate::new(number, component, trial_pool, successor))
         };
@@ -361,13 +364,21 @@ impl Follower {
             return Ok(component);
         }
         let app = &self.app;
-        if let Some(component) = self.engine.load_cached(&target.digest, &app.settings.grants).await {
+        if let Some(component) = self
+            .engine
+            .load_cached(&target.digest, &app.settings.handler.grants)
+            .await
+        {
             return Ok(component);
         }
         app.set_stage(Some((target.number, Stage::Fetching)));
         // One node of a machine fetches and compiles it. The others wait, then find it in the compile cache.
         let lock = self.engine.lock_compilation(&target.digest).await?;
-        if let Some(component) = self.engine.load_cached(&target.digest, &app.settings.grants).await {
+        if let Some(component) = self
+            .engine
+            .load_cached(&target.digest, &app.settings.handler.grants)
+            .await
+        {
             return Ok(component);
         }
         let mut fetching = pin!(self.transport.releases.component(&target.digest));
@@ -385,7 +396,7 @@ impl Follower {
         app.set_stage(Some((target.number, Stage::Compiling)));
         let loading = self
             .engine
-            .load_locked(target.digest.clone(), bytes, &app.settings.grants, lock);
+            .load_locked(target.digest.clone(), bytes, &app.settings.handler.grants, lock);
         let component = loading.await?;
         info!(app = %app.settings.namespace, release = target.number, component = component.release(), "release loaded");
         Ok(component)

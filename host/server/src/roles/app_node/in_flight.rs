@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::{App, InFlightGuard, TrialAttempt};
-use plugnode_message::{Namespace, SessionId};
+use plugnode_message::{AttributePatch, EventKind, Namespace, SessionId};
 use plugnode_process::Backoff;
 use plugnode_runtime::Failure;
 use plugnode_transport::Delivery;
@@ -38,13 +38,17 @@ pub(super) struct InFlightEvent {
     pub(super) unavailable: Option<Backoff>,
     /// Whether its reads took too long before. The store may be the cause once; after that it is the event.
     read_too_much: bool,
+    /// Patches of its client's attributes that the next owner does not need once this event is committed.
+    pub(super) unneeded_patches: Vec<AttributePatch>,
+    /// Later events of the same periodic timer that this one stands for. They are committed before it.
+    pub(super) merged: Vec<Self>,
     _guard: Option<InFlightGuard>,
 }
 
 impl InFlightEvent {
     /// `app` is None if no app is bound to the event's namespace.
     pub(super) fn new(delivery: Delivery, app: Option<&Arc<App>>) -> Self {
-        let time_limit = app.map_or(Duration::ZERO, |app| app.settings.limits.time);
+        let time_limit = app.map_or(Duration::ZERO, |app| app.settings.handler.limits.time);
         Self {
             attempts: delivery.attempts,
             delivery,
@@ -54,6 +58,8 @@ impl InFlightEvent {
             reservation: time_limit + RESERVATION_MARGIN,
             unavailable: None,
             read_too_much: false,
+            unneeded_patches: Vec::new(),
+            merged: Vec::new(),
             _guard: app.map(App::count_in_flight),
         }
     }
@@ -62,10 +68,30 @@ impl InFlightEvent {
         self.delivery.id.sequence
     }
 
-    /// The client whose events are handled in order with this one.
+    /// The client whose events are handled in order with this one. For a timer of the app, a key that no client has: events of one timer
+    /// are in order.
     pub(super) fn client_key(&self) -> Option<ClientKey> {
-        let client = self.delivery.event.in_order_with()?;
-        Some((self.delivery.event.namespace.clone(), client.clone()))
+        let event = &self.delivery.event;
+        let client = match (event.in_order_with(), &event.kind) {
+            (Some(client), _) => client.clone(),
+            (None, EventKind::Timer { fired, .. }) => SessionId::from(format!("\0{}", &*fired.key)),
+            (None, _) => return None,
+        };
+        Some((event.namespace.clone(), client))
+    }
+
+    pub(super) fn is_of_periodic_timer(&self) -> bool {
+        matches!(&self.delivery.event.kind, EventKind::Timer { fired, .. } if fired.is_periodic)
+    }
+
+    /// Takes a waiting event into this one if both are of the same periodic timer; otherwise returns it.
+    pub(super) fn merge(&mut self, later: Self) -> Option<Self> {
+        let Some(merged) = self.delivery.event.merged_with(&later.delivery.event) else {
+            return Some(later);
+        };
+        self.delivery.event = Arc::new(merged);
+        self.merged.push(later);
+        None
     }
 
     /// The reason of a failure that is the host's fault and not the event's: the attempt does not count.

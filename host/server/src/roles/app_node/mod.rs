@@ -22,6 +22,7 @@ mod board_watcher;
 mod calls;
 mod candidate;
 mod completions;
+mod engine;
 mod failure_notice;
 mod follower;
 mod in_flight;
@@ -35,6 +36,7 @@ mod retry_schedule;
 mod rollouts;
 mod scheduler;
 mod settings;
+mod setup;
 #[cfg(test)]
 mod tests;
 
@@ -44,9 +46,11 @@ use anyhow::{Context, Result};
 use tracing::info;
 
 use self::apps::Apps;
+pub use self::engine::{compiler, engine_settings};
 use self::lease_holder::LeaseHolder;
 use self::rollouts::Rollouts;
-pub use self::settings::{AppNodeSettings, AppSource, NativeApp, Retries};
+pub use self::settings::{AppNodeSettings, Retries};
+pub use self::setup::{AppNodeSetup, AppSource, NativeApp};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_transport::Transport;
@@ -61,23 +65,18 @@ impl AppNode {
     ///
     /// # Errors
     /// If a component cannot be loaded or started, or the transport cannot be joined.
-    pub async fn start(
-        settings: AppNodeSettings,
-        engine: Engine,
-        transport: Transport,
-        shutdown: &Shutdown,
-    ) -> Result<Self> {
+    pub async fn start(setup: AppNodeSetup, engine: Engine, transport: Transport, shutdown: &Shutdown) -> Result<Self> {
         let mut apps = Apps::new(transport.nodes.standing(), transport.key_value.clone());
-        for source in settings.apps {
+        for source in setup.apps {
             let namespace = source.settings.namespace.clone();
-            let app = app_start::start(source, settings.kept_releases, &transport, &engine, shutdown)
+            let app = app_start::start(source, setup.settings.kept_releases, &transport, &engine, shutdown)
                 .await
                 .with_context(|| format!("app {namespace:?} cannot start"))?;
             let in_use = app.in_use();
             info!(app = %namespace, release = in_use.number, component = in_use.component.release(), "app started");
             apps.insert(app)?;
         }
-        for app in settings.native {
+        for app in setup.native {
             let namespace = app.settings.namespace.clone();
             let name = app.handler.name();
             let app = app_start::start_native(app, &engine, shutdown)
@@ -95,23 +94,23 @@ impl AppNode {
             .context("cannot read the board of releases")?;
         let leases = transport
             .events
-            .join_app(settings.name.clone())
+            .join_app(setup.name.clone())
             .await
             .context("cannot join the transport")?;
         Rollouts::start(
-            settings.name.clone(),
+            setup.name.clone(),
             apps.clone(),
             transport.clone(),
             &engine,
-            settings.partitions,
+            setup.partitions,
             board,
             shutdown,
         );
         let lease_holder = LeaseHolder {
-            name: settings.name,
+            name: setup.name,
             transport,
             apps,
-            retries: settings.retries,
+            retries: setup.settings.retries,
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(lease_holder.run(leases));

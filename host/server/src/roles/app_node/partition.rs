@@ -39,8 +39,7 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
     } = lease;
     debug!(%partition, "partition leased");
     let jobs = TaskTracker::new();
-    let (scheduler, outcomes, lookups) =
-        Scheduler::new(apps, retries, commits.clone(), Patches::new(patches), jobs.clone());
+    let (scheduler, outcomes, lookups) = Scheduler::new(apps, retries, Patches::new(patches), jobs.clone());
     let ended = work_on(&mut *log, &*commits, scheduler, outcomes, lookups, &stopping).await;
     // Jobs of a lost partition run on in the pool, and their outcomes are dropped. They are awaited, because the next lease may be
     // this node's again and begins with the same events.
@@ -49,7 +48,10 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
     match ended {
         Ok(()) => debug!(%partition, "partition returned"),
         Err(error) if stopping.is_cancelled() => debug!(%partition, %error, "partition lost"),
-        Err(TransportError::Fenced) => warn!(%partition, "partition lost: another app-node has the lease"),
+        // The transport reports lost data once for the node, and later: until then it looks as if another node had the partition.
+        Err(TransportError::Fenced) => {
+            warn!(%partition, "partition lost: another app-node has the lease, or the transport lost data");
+        }
         Err(error) => {
             warn!(%partition, %error, "cannot work on the partition; returning its lease");
             tokio::select! {

@@ -28,7 +28,7 @@ use plugnode_message::{Call, CallAction, CallOutcome, Effects, Event, EventId, E
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
-use plugnode_transport::{Commits, Conflict, Death, Delivery, Lost, Outcome, Verdict};
+use plugnode_transport::{Conflict, Death, Delivery, Lost, Outcome, Verdict};
 
 /// Number of events of a partition that are in the pool or wait for their commit.
 const MAX_STARTED: usize = 4_096;
@@ -55,7 +55,6 @@ pub(super) struct Scheduler {
     completions: Completions,
     refused: RefusedClients,
     patches: Patches,
-    commits: Arc<dyn Commits>,
     retry_schedule: RetrySchedule,
     /// Tracks the jobs in the pool.
     jobs: TaskTracker,
@@ -67,7 +66,6 @@ impl Scheduler {
     pub(super) fn new(
         apps: Arc<Apps>,
         retries: Retries,
-        commits: Arc<dyn Commits>,
         patches: Patches,
         jobs: TaskTracker,
     ) -> (Self, mpsc::Receiver<JobOutcome>, mpsc::Receiver<Lookup>) {
@@ -85,7 +83,6 @@ impl Scheduler {
             completions: Completions::default(),
             refused: RefusedClients::default(),
             patches,
-            commits,
             retry_schedule: RetrySchedule::default(),
             jobs,
         };
@@ -186,11 +183,9 @@ impl Scheduler {
         if !self.patches.is_empty()
             && let Some(client) = running.client_key()
         {
-            let (patched, applied) = self.patches.apply(&client, id.sequence, &event);
+            let (patched, unneeded) = self.patches.apply(&client, id.sequence, &event);
             event = patched.unwrap_or(event);
-            if !applied.is_empty() {
-                self.commits.forget_patches(applied);
-            }
+            running.unneeded_patches.extend(unneeded);
         }
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempts, "handling event");
         if let EventKind::Call(call) = &event.kind {
@@ -418,7 +413,7 @@ impl Scheduler {
 
     /// Moves an event to the completions, and starts its client's next one if that need not wait for the commit.
     fn complete(&mut self, sequence: u64, verdict: Verdict) {
-        let Some(event) = self.running.remove(&sequence) else {
+        let Some(mut event) = self.running.remove(&sequence) else {
             return;
         };
         let client = event.client_key();
@@ -426,10 +421,10 @@ impl Scheduler {
             self.patches.add_effects(event.delivery.id, effects);
         }
         if let (EventKind::Disconnect(_), Some(client)) = (&event.delivery.event.kind, &client) {
-            let left = self.patches.of(client);
-            if !left.is_empty() {
-                self.commits.forget_patches(left);
-            }
+            event.unneeded_patches.extend(self.patches.of(client));
+        }
+        for merged in std::mem::take(&mut event.merged) {
+            self.skip(merged);
         }
         if self.completions.push(event, verdict) == AfterCommit::Nothing {
             self.start_next_of(client);
@@ -468,13 +463,18 @@ impl Scheduler {
         let Some(client) = client else {
             return;
         };
-        match self.waiting.get_mut(&client).and_then(VecDeque::pop_front) {
-            Some(next) => {
-                self.waiting_count -= 1;
-                self.start(next);
-            }
-            None => drop(self.waiting.remove(&client)),
+        let Some(queue) = self.waiting.get_mut(&client) else {
+            return;
+        };
+        let Some(mut next) = queue.pop_front() else {
+            return drop(self.waiting.remove(&client));
+        };
+        let before = queue.len() + 1;
+        if next.is_of_periodic_timer() {
+            *queue = queue.drain(..).filter_map(|later| next.merge(later)).collect();
         }
+        self.waiting_count -= before - queue.len();
+        self.start(next);
     }
 
     /// Drops what is held of a refused client. No handler gets its waiting events; there can be only a disconnect.

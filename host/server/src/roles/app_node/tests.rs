@@ -18,13 +18,13 @@ use bytes::Bytes;
 
 use super::*;
 use plugnode_message::{
-    AckId, AttributePatch, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, NodeId,
-    Partition, Payload, Text,
+    AckId, AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Fired, Handshake, KeyValue,
+    KeyValueError, NodeId, Partition, Payload, Text,
 };
-use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, Limits};
+use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, HandlerSettings, Limits};
 use plugnode_transport::{
-    Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings,
-    Outcome, Result as Answer, Transport, TransportError, Verdict,
+    Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, Outcome,
+    Result as Answer, Transport, TransportError, TransportSettings, Verdict,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -151,19 +151,22 @@ async fn start_with(
     let mut app = AppSettings {
         namespace: "/".into(),
         node: "app".into(),
-        instances: 4,
-        dispatch: Dispatch::RoundRobin,
-        admission: false,
-        failure_acks: true,
-        limits: Limits {
-            time: TIME,
-            ..Limits::default()
+        handler: HandlerSettings {
+            instances: 4,
+            max_instances: None,
+            dispatch: Dispatch::RoundRobin,
+            admission: false,
+            failure_acks: true,
+            limits: Limits {
+                time: TIME,
+                ..Limits::default()
+            },
+            grants: Grants {
+                keyvalue: vec!["default".into()],
+                http: Vec::new(),
+            },
+            config: BTreeMap::new(),
         },
-        grants: Grants {
-            keyvalue: vec!["default".into()],
-            http: Vec::new(),
-        },
-        config: BTreeMap::new(),
         key_value: store,
     };
     set(&mut app);
@@ -173,7 +176,7 @@ async fn start_with(
         cache: None,
         compiler: Compiler::InProcess,
     });
-    let settings = AppNodeSettings {
+    let settings = AppNodeSetup {
         name: "app".into(),
         apps: vec![AppSource {
             settings: app,
@@ -182,11 +185,14 @@ async fn start_with(
         }],
         native: Vec::new(),
         partitions: 4,
-        kept_releases: 10,
-        // Each failed attempt that counts makes a dead letter.
-        retries: Retries {
-            attempts: 1,
-            delay: Duration::ZERO,
+        settings: AppNodeSettings {
+            kept_releases: 10,
+            // Each failed attempt that counts makes a dead letter.
+            retries: Retries {
+                attempts: 1,
+                delay: Duration::ZERO,
+            },
+            ..AppNodeSettings::default()
         },
     };
     AppNode::start(settings, engine.unwrap(), transport, shutdown)
@@ -195,9 +201,9 @@ async fn start_with(
 }
 
 fn memory() -> Memory {
-    Memory::new(MemorySettings {
+    Memory::new(TransportSettings {
         partitions: 1,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     })
 }
 
@@ -364,9 +370,9 @@ async fn event_fails_if_reads_exceed_time_limit() {
 #[tokio::test]
 async fn event_is_handled_again_after_conflict() {
     const CLIENTS: i64 = 8;
-    let memory = Memory::new(MemorySettings {
+    let memory = Memory::new(TransportSettings {
         partitions: 4,
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     });
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
@@ -487,8 +493,6 @@ impl Commits for ScriptedCommits {
             .for_each(|outcome| self.committed.send(outcome).unwrap());
         Ok(Vec::new())
     }
-
-    fn forget_patches(&self, _: Vec<AttributePatch>) {}
 }
 
 /// Starts an app-node that gets the leases that are sent.
@@ -555,6 +559,107 @@ async fn next_event_waits_for_commit_only_after_writes() {
         let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
         assert_eq!(outcome.id.sequence, sequence);
         assert!(matches!(outcome.verdict, Verdict::Done(_)), "{outcome:?}");
+    }
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn patches_are_forgotten_with_the_disconnect_only() {
+    let shutdown = Shutdown::new();
+    let (leases, _store) = start_scripted(StoreMode::Normal, &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(0));
+    let gone = event("a", EventKind::Disconnect(DisconnectReason::Client.into()));
+    let patch = |number| AttributePatch {
+        namespace: "/".into(),
+        client: "a".into(),
+        number,
+        patch: r#"{"x":1}"#.into(),
+    };
+    // `b` is handled and committed after the disconnect was handled and before it is committed.
+    let events = vec![(5, message("a", "who", 5)), (6, message("b", "who", 6)), (7, gone)];
+    let lease = Lease {
+        patches: vec![patch(3), patch(4)],
+        ..lease(false, events, &committed, &permits)
+    };
+    leases.send(lease).unwrap();
+    permits.add_permits(10);
+    for sequence in 5..=7 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
+        let forgotten: Vec<u64> = outcome.forget.iter().map(|patch| patch.number).collect();
+        let expected: &[u64] = if outcome.id.sequence == 7 { &[3, 4] } else { &[] };
+        assert_eq!(forgotten, expected, "{sequence}");
+    }
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn waiting_events_of_periodic_timer_are_merged() {
+    let shutdown = Shutdown::new();
+    let (leases, _store) = start_scripted(StoreMode::Normal, &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(0));
+    let timer = |key: &str, is_periodic| {
+        let fired = Fired {
+            key: key.into(),
+            due_ms: 1,
+            missed: 0,
+            is_periodic,
+        };
+        let (kind, data) = ("tests.tick/1".into(), Bytes::new());
+        event("a", EventKind::Timer { fired, kind, data })
+    };
+    // The first event writes, so the others wait until it is committed.
+    let events = vec![
+        (1, message("a", "count", 1)),
+        (2, timer("tick", true)),
+        (3, timer("tick", true)),
+        (4, message("a", "who", 4)),
+        (5, timer("tick", false)),
+        (6, timer("tock", true)),
+        (7, timer("tick", true)),
+    ];
+    leases.send(lease(false, events, &committed, &permits)).unwrap();
+    permits.add_permits(20);
+    let mut order = Vec::new();
+    for _ in 1..=7 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
+        order.push(outcome.id.sequence);
+    }
+    assert_eq!(order, [1, 3, 7, 2, 4, 5, 6]);
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn events_of_one_timer_of_the_app_are_handled_in_order() {
+    let shutdown = Shutdown::new();
+    let (leases, _store) = start_scripted(StoreMode::Normal, &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(20));
+    let timer = |number| {
+        let fired = Fired {
+            key: "tick".into(),
+            due_ms: number,
+            missed: 0,
+            is_periodic: false,
+        };
+        let (kind, data) = ("tests.tick/1".into(), Bytes::new());
+        let kind = EventKind::Timer { fired, kind, data };
+        let client = None;
+        (
+            number,
+            Event {
+                client,
+                ..event("a", kind)
+            },
+        )
+    };
+    let events = (1..=200).map(timer).collect();
+    leases.send(lease(false, events, &committed, &permits)).unwrap();
+    permits.add_permits(200);
+    for sequence in 1..=200 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
+        assert_eq!(outcome.id.sequence, sequence);
     }
     end(shutdown).await;
 }
@@ -647,10 +752,7 @@ async fn next_events_see_patches_after_partition_moves() {
     // After the disconnect, the next owner gets no patches.
     io.inbox.ingest(vec![patch(r#"{"y":1}"#, 7)]).await.unwrap();
     acks(&mut io, 1).await;
-    let gone = event(
-        "a",
-        EventKind::Disconnect(plugnode_message::DisconnectReason::Client.into()),
-    );
+    let gone = event("a", EventKind::Disconnect(DisconnectReason::Client.into()));
     io.inbox.ingest(vec![gone]).await.unwrap();
     end(shutdown).await;
     let mut leases = memory.join_app("other".into()).await.unwrap();

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use super::address_limits::{AddressLimits, PerAddress, SessionPermit, TooMany};
 use super::hosts::{HostNotAllowed, Hosts};
 use super::origin::{CorsHeaders, OriginNotAllowed, Origins};
-use super::settings::IoNodeSettings;
+use super::setup::IoNodeSetup;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +35,12 @@ pub(super) struct AccessCheck {
 impl AccessCheck {
     /// # Errors
     /// If one of the allowed origins is not an origin.
-    pub(super) fn new(settings: &IoNodeSettings) -> Result<Self> {
+    pub(super) fn new(setup: &IoNodeSetup) -> Result<Self> {
         Ok(Self {
-            hosts: Hosts::new(settings.allowed_hosts.as_deref()),
-            origins: Origins::new(&settings.allowed_origins)?,
-            addresses: AddressLimits::new(settings.per_address),
-            delay: settings.handshake_delay,
+            hosts: Hosts::new(setup.allowed_hosts.as_deref()),
+            origins: Origins::new(&setup.settings.allowed_origins)?,
+            addresses: AddressLimits::new(setup.settings.per_address),
+            delay: setup.settings.handshake_delay,
         })
     }
 

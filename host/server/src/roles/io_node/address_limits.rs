@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use engine_io::Gcra;
 
@@ -21,11 +23,18 @@ const MAX_IDLE: usize = 16_384;
 const MIN_KNOWN: usize = 1_024;
 
 /// The limits of one address; none is without a limit. An IPv6 address counts by its first 64 bits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct PerAddress {
-    /// Sessions at once.
+    /// Sessions open at once from one address; one more is answered 429. An IPv6 address counts by its first 64 bits. Behind
+    /// a proxy, set `http.trusted-proxies` or `http.proxy-protocol` first: else all clients have the proxy's address. Unset: no
+    /// limit.
+    #[schemars(example = 100)]
+    #[serde(rename = "max-clients-per-address")]
     pub clients: Option<usize>,
-    /// New sessions per second.
+    /// New sessions per second from one address; one more is answered 429. The allowance of ten seconds may come at once. Unset: no
+    /// limit.
+    #[schemars(example = 10)]
     pub connects_per_second: Option<u32>,
 }
 

@@ -80,7 +80,7 @@ impl engine_io::Handler for SessionHandler {
     }
 
     fn close(self, reason: CloseReason) {
-        debug!(session = self.connection.id(), "disconnected: {reason}");
+        debug!(session = self.connection.id(), %reason, "disconnected");
         match reason {
             CloseReason::ParseError => metrics::PACKETS_MALFORMED.increment(),
             CloseReason::Overloaded => metrics::SESSIONS_OVERLOADED.increment(),

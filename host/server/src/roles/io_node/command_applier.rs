@@ -101,7 +101,7 @@ impl CommandApplier {
                 if let Err(reason) = socket.patch_attributes(&patch, number) {
                     metrics::PATCHES_REFUSED.increment();
                     if log_limiter::allows(&namespace, "attributes refused") {
-                        warn!(%client, %namespace, "attributes not changed: {reason}");
+                        warn!(%client, %namespace, %reason, "attributes not changed");
                     }
                 }
             }

@@ -174,7 +174,7 @@ impl Membership {
     async fn end_when_cut_off(&self, watch: &mut Watch, incarnation: &Incarnation) -> Result<()> {
         loop {
             let reason = watch.until_cut_off().await;
-            warn!(io_node = %self.node.id, "{reason}; closing connections, so that clients reconnect to other io-nodes");
+            warn!(io_node = %self.node.id, %reason, "closing connections, so that clients reconnect to other io-nodes");
             if self.close_while_cut_off(watch).await {
                 incarnation.end();
                 return Err(TransportError::CutOff);

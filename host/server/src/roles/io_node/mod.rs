@@ -35,6 +35,7 @@ mod questions;
 mod service;
 mod settings;
 mod settings_updater;
+mod setup;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -66,7 +67,8 @@ pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::settings::IoNodeSettings;
 pub use self::settings_updater::SettingsUpdater;
-pub use self::token::{Algorithm, JwksLocation, KeySource, NewKeys, Secret, TokenSettings, check_keys};
+pub use self::setup::IoNodeSetup;
+pub use self::token::{Algorithm, JwksLocation, NewKeys, TokenSettings, check_keys};
 pub use plugnode_socket_io::{AppNamespace, Encoding};
 
 /// Limit of the attachments of one packet together, as a multiple of `max-payload`.
@@ -79,12 +81,12 @@ const ATTACHMENTS_FACTOR: usize = 4;
 /// # Errors
 /// If the transport cannot be joined, or a key of tokens cannot be used.
 pub async fn start<S: Inner>(
-    settings: IoNodeSettings,
+    setup: IoNodeSetup,
     transport: Transport,
     inner: S,
     shutdown: &Shutdown,
 ) -> Result<IoService<S>> {
-    let (service, _) = start_embedded(settings, Hooks::default(), transport, inner, shutdown).await?;
+    let (service, _) = start_embedded(setup, Hooks::default(), transport, inner, shutdown).await?;
     Ok(service)
 }
 
@@ -93,35 +95,36 @@ pub async fn start<S: Inner>(
 /// # Errors
 /// The same as for [`start`].
 pub async fn start_embedded<S: Inner>(
-    settings: IoNodeSettings,
+    setup: IoNodeSetup,
     hooks: Hooks,
     transport: Transport,
     inner: S,
     shutdown: &Shutdown,
 ) -> Result<(IoService<S>, IoHandle)> {
-    let access_check = Arc::new(AccessCheck::new(&settings)?);
-    let tokens = match settings.token.clone() {
-        Some(token) => Some(Tokens::start(token, shutdown).await?),
-        None => None,
+    let settings = &setup.settings;
+    let access_check = Arc::new(AccessCheck::new(&setup)?);
+    let tokens = match settings.token.has_key() {
+        true => Some(Tokens::start(settings.token.clone(), shutdown).await?),
+        false => None,
     };
     let current_incarnation = CurrentIncarnation::none();
     let context = Arc::new(SocketContext {
-        io_node: settings.node.id.clone(),
+        io_node: setup.node.id.clone(),
         // The engine limits each attachment, which is a message of its own, to `max-payload`.
         codec: Codec::new(
-            settings.encoding,
-            settings.max_payload.saturating_mul(ATTACHMENTS_FACTOR),
+            settings.parser,
+            settings.engine.max_payload.saturating_mul(ATTACHMENTS_FACTOR),
         ),
         incarnation: current_incarnation.clone(),
         max_rooms: settings.channels_per_client.into(),
     });
     let connections = Connections::new(ConnectionLimits {
-        waiting_bytes: settings.max_payload,
+        waiting_bytes: settings.engine.max_payload,
         packets_per_second: settings.packets_per_second,
         events_per_second: settings.events_per_second,
-        pressure: settings.pressure.clone(),
+        pressure: setup.pressure.clone(),
     });
-    let namespaces = NamespaceRegistry::new(settings.apps.clone(), context.clone()).map_err(anyhow::Error::msg)?;
+    let namespaces = NamespaceRegistry::new(setup.apps.clone(), context.clone()).map_err(anyhow::Error::msg)?;
     let protocol = Arc::new(Protocol {
         context,
         connections: connections.clone(),
@@ -130,11 +133,11 @@ pub async fn start_embedded<S: Inner>(
         connect_timeout: settings.connect_timeout,
         namespaces_per_connection: settings.namespaces_per_connection.into(),
         tokens,
-        attributes: settings.attributes.clone(),
+        attributes: settings.attributes.clone().into_iter().collect(),
     });
     let session = transport
         .events
-        .join_io(settings.node.clone())
+        .join_io(setup.node.clone())
         .await
         .context("cannot join the transport")?;
     let application = Application {
@@ -144,23 +147,23 @@ pub async fn start_embedded<S: Inner>(
         standing: transport.nodes.standing(),
         shutdown: shutdown.clone(),
     };
-    let engine = Engine::new(settings.engine(), application);
-    let service = IoService::new(engine.clone(), inner, &settings);
+    let engine = Engine::new(settings.engine.clone(), application);
+    let service = IoService::new(engine.clone(), inner, &setup);
 
-    info!(io_node = %settings.node.id, path = settings.path, "io-node started");
+    info!(io_node = %setup.node.id, path = settings.path, "io-node started");
     let handle = IoHandle {
         parts: Arc::new(Parts {
-            io_node: settings.node.id.clone(),
+            io_node: setup.node.id.clone(),
             namespaces: namespaces.clone(),
             incarnation: current_incarnation.clone(),
-            max_payload: settings.max_payload,
+            max_payload: settings.engine.max_payload,
             backlog: ProgramBacklog::default(),
         }),
     };
     let (incarnation, arrivals) = current_incarnation.begin();
-    shutdown.spawn(unlist(settings.node.id.clone(), transport.clone(), shutdown.clone()));
+    shutdown.spawn(unlist(setup.node.id.clone(), transport.clone(), shutdown.clone()));
     let membership = Membership {
-        node: settings.node,
+        node: setup.node.clone(),
         transport,
         connections,
         namespaces,
@@ -168,7 +171,7 @@ pub async fn start_embedded<S: Inner>(
         hooks,
         handle: handle.clone(),
         drain: settings.drain,
-        answering: settings.answering,
+        answering: setup.answering,
         cut_off: settings.cut_off,
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),

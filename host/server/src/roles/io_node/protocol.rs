@@ -94,7 +94,7 @@ impl Protocol {
     }
 
     fn close_flooding(&self, connection: &Connection, flood: Flood) {
-        debug!(session = connection.id(), "closing the connection: {flood}");
+        debug!(session = connection.id(), reason = %flood, "closing the connection");
         metrics::SESSIONS_FLOODING.increment();
         connection.close_with(&DisconnectReason::Other(flood.to_string()));
     }
@@ -106,7 +106,7 @@ impl Protocol {
             Err(malformed) => Err(malformed),
         };
         if let Err(malformed) = handled {
-            debug!(session = connection.id(), "closing the connection: {malformed}");
+            debug!(session = connection.id(), reason = %malformed, "closing the connection");
             metrics::PACKETS_MALFORMED.increment();
             connection.close_with(&DisconnectReason::ParseError);
         }

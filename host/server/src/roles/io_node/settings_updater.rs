@@ -34,9 +34,9 @@ impl SettingsUpdater {
     ///
     /// # Errors
     /// If a key cannot be read or used.
-    pub async fn read_keys(&self, settings: Option<&TokenSettings>) -> Result<Option<NewKeys>> {
-        match (&self.protocol.tokens, settings) {
-            (Some(tokens), Some(settings)) => tokens.read_again(&settings.keys).await.map(Some),
+    pub async fn read_keys(&self, settings: &TokenSettings) -> Result<Option<NewKeys>> {
+        match &self.protocol.tokens {
+            Some(tokens) if settings.has_key() => tokens.read_again(settings).await.map(Some),
             _ => Ok(None),
         }
     }

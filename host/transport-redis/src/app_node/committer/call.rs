@@ -92,6 +92,10 @@ impl<'a> CommitCall<'a> {
             for (field, patch) in &outcome.patches {
                 self.add_patch(part.held_lease.partition, field, Some(patch));
             }
+            // After its own patches, which a disconnect forgets as well.
+            for field in &outcome.forgotten_patches {
+                self.add_patch(part.held_lease.partition, field, None);
+            }
             let end: &[u8] = match outcome.end {
                 ClientEnd::None => continue,
                 ClientEnd::Disconnected => b"d",
@@ -100,10 +104,6 @@ impl<'a> CommitCall<'a> {
             self.has_refused |= outcome.end == ClientEnd::Refused;
             self.ends
                 .extend([Bytes::from_static(end), outcome.client.clone(), partition.clone()]);
-        }
-        // After the outcomes: one of them may have made such a patch, for a client that has left by now.
-        for field in &part.forgotten {
-            self.add_patch(part.held_lease.partition, field, None);
         }
     }
 
@@ -162,8 +162,8 @@ impl<'a> CommitCall<'a> {
             self.shard.outbox(""),
             self.shard.outbox_in(""),
             self.shard.outbox_read(""),
-            bytes_of(settings.outbox.entries),
-            bytes_of(settings.outbox.bytes),
+            bytes_of(settings.common.outbox.entries),
+            bytes_of(settings.common.outbox.bytes),
             live,
         ];
         section("settings", limits.len(), limits.to_vec());

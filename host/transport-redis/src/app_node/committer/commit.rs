@@ -43,6 +43,8 @@ pub(crate) struct PreparedOutcome {
     pub(crate) writes: Vec<Write>,
     /// Attribute patches for the partition's next owner, by their fields.
     pub(crate) patches: Vec<(Bytes, Bytes)>,
+    /// Fields of attribute patches that the partition's next owner does not need.
+    pub(crate) forgotten_patches: Vec<Bytes>,
     pub(crate) commands: Vec<(Destination, CommandRun)>,
 }
 
@@ -70,6 +72,7 @@ impl PreparedOutcome {
             app: Bytes::new(),
             writes: Vec::new(),
             patches: Vec::new(),
+            forgotten_patches: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -95,6 +98,7 @@ impl PreparedOutcome {
             .patches
             .iter()
             .map(|(field, patch)| OVERHEAD + field.len() + patch.len());
+        let forgotten = self.forgotten_patches.iter().map(|field| OVERHEAD + field.len());
         let io_node = self.io_node.as_ref().map_or(0, |io_node| io_node.as_str().len());
         let settled = OVERHEAD + self.client.len() + io_node;
         settled
@@ -105,5 +109,6 @@ impl PreparedOutcome {
             + commands.sum::<usize>()
             + writes.sum::<usize>()
             + patches.sum::<usize>()
+            + forgotten.sum::<usize>()
     }
 }

@@ -12,7 +12,7 @@ use crate::app_node::progress::InFlightEvent;
 use crate::app_node::routes::Destination;
 use crate::arguments::client_key;
 use crate::client::server::Server;
-use crate::settings::{RedisSettings, TlsFiles};
+use crate::settings::RedisSettings;
 use crate::wire::CommandRun;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_testing::counted::{answer, io_node, message};
@@ -79,22 +79,11 @@ fn settled(number: usize) -> PreparedOutcome {
 /// A transport that never connects.
 fn unconnected() -> Redis {
     let settings = RedisSettings {
-        url: "redis://127.0.0.1:1".into(),
-        tls: TlsFiles::default(),
         prefix: "test".into(),
-        partitions: 64,
-        shards: 1,
-        backlog: plugnode_transport::Backlog::default(),
-        outbox: plugnode_transport::OutboxBudget::default(),
-        dead_letters: plugnode_transport::DeadLetterBudget::default(),
-        bucket_bytes: plugnode_transport::BUCKET_BYTES,
-        timers: plugnode_transport::TimerBudget::default(),
         lease: Duration::from_secs(1),
-        wait_replicas: 0,
-        wait_aof: false,
-        max_component: 1_000,
+        ..RedisSettings::default()
     };
-    let server = Arc::new(Server::new(&settings.url, &settings.tls).expect("it is a URL"));
+    let server = Arc::new(Server::new("redis://127.0.0.1:1", &settings.tls).expect("it is a URL"));
     let mut redis = Redis::with_server(server, settings, &Shutdown::new(), false);
     redis.standing = Standing::default();
     redis.durability = None;

@@ -22,8 +22,6 @@ pub(crate) struct CommitPart {
     pub(crate) no_longer_set_aside: Vec<u64>,
     /// Committed events that were marked as started.
     pub(crate) unmarked: Vec<u64>,
-    /// Fields of attribute patches to delete.
-    pub(crate) forgotten: Vec<Bytes>,
     pub(crate) verdict: PartVerdict,
 }
 
@@ -38,7 +36,6 @@ impl CommitPart {
             set_aside: Vec::new(),
             no_longer_set_aside: Vec::new(),
             unmarked: Vec::new(),
-            forgotten: Vec::new(),
             verdict: PartVerdict::Apply,
         }
     }
@@ -81,7 +78,6 @@ impl CommitPart {
                 .extend(progress.take_mark(outcome.number).then_some(outcome.number));
             drop(progress);
             self.no_longer_set_aside.extend(was_set_aside.then_some(outcome.number));
-            self.forgotten.extend(self.held_lease.take_forgotten());
             self.outcomes.push(outcome);
         }
     }

@@ -62,7 +62,6 @@ impl Bench {
             end: Arc::new(LeaseEnd::default()),
             progress: Mutex::default(),
             changed: Arc::default(),
-            forgotten: Mutex::default(),
             returns: mpsc::unbounded_channel().0,
         };
         for number in 1..=read {

@@ -10,7 +10,6 @@ impl HeldLease {
             lease: "app-1#1/1".into(),
             end: Arc::default(),
             progress: Mutex::default(),
-            forgotten: Mutex::default(),
             changed: Arc::default(),
             returns: mpsc::unbounded_channel().0,
         })

@@ -283,15 +283,7 @@ async fn read(lease: &mut Lease) -> Delivery {
 
 async fn commit(lease: &Lease, id: EventId) {
     let verdict = Verdict::Done(Effects::default());
-    lease
-        .commits
-        .commit(vec![Outcome {
-            id,
-            verdict,
-            keep_turn: None,
-        }])
-        .await
-        .unwrap();
+    lease.commits.commit(vec![Outcome::new(id, verdict)]).await.unwrap();
 }
 
 async fn number(server: &TestServer, words: &[&str]) -> u64 {

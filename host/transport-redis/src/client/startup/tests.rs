@@ -2,30 +2,22 @@
 
 use super::*;
 use crate::client::testing::{Lines, TestServer};
-use crate::settings::TlsFiles;
-use plugnode_transport::TransportError;
+use plugnode_transport::{TransportError, TransportSettings};
 
-fn settings(url: &str) -> RedisSettings {
+fn settings() -> RedisSettings {
     RedisSettings {
-        url: url.into(),
-        tls: TlsFiles::default(),
         prefix: "test".into(),
-        partitions: 4,
-        shards: 1,
-        backlog: plugnode_transport::Backlog::default(),
-        outbox: plugnode_transport::OutboxBudget::default(),
-        dead_letters: plugnode_transport::DeadLetterBudget::default(),
-        bucket_bytes: plugnode_transport::BUCKET_BYTES,
-        timers: plugnode_transport::TimerBudget::default(),
+        common: TransportSettings {
+            partitions: 4,
+            ..TransportSettings::default()
+        },
         lease: Duration::from_secs(1),
-        wait_replicas: 0,
-        wait_aof: false,
-        max_component: 1_000_000,
+        ..RedisSettings::default()
     }
 }
 
-async fn examined(settings: &RedisSettings) -> std::result::Result<(), String> {
-    let server = match Server::new(&settings.url, &settings.tls) {
+async fn examined(url: &str, settings: &RedisSettings) -> std::result::Result<(), String> {
+    let server = match Server::new(url, &settings.tls) {
         Ok(server) => server,
         Err(error) => return Err(error.to_string()),
     };
@@ -38,7 +30,7 @@ async fn examined(settings: &RedisSettings) -> std::result::Result<(), String> {
 }
 
 async fn refused(url: &str, expected: &str) {
-    let problem = examined(&settings(url)).await.expect_err(url);
+    let problem = examined(url, &settings()).await.expect_err(url);
     assert!(problem.contains(expected), "{problem}\nshould say\n{expected}");
     assert!(!problem.contains("secret"), "{problem}");
 }
@@ -51,18 +43,18 @@ fn with_login(server: &TestServer, login: &str) -> String {
 #[tokio::test]
 async fn accepts_default_server() {
     let server = TestServer::start().await;
-    examined(&settings(&server.url())).await.unwrap();
+    examined(&server.url(), &settings()).await.unwrap();
     let all = server.ask(&["KEYS", "*"]).await.unwrap();
     assert_eq!(all, Value::Array(Vec::new()), "looking leaves nothing behind");
     let database = format!("{}?db=3", server.url());
-    examined(&settings(&database)).await.unwrap();
+    examined(&database, &settings()).await.unwrap();
     refused(&format!("{}?db=99", server.url()), "has no such database").await;
 }
 
 #[tokio::test]
 async fn checks_passwords_users_and_rights() {
     let server = TestServer::start_with(&["--requirepass", "secret%"]).await;
-    examined(&settings(&with_login(&server, ":secret%25"))).await.unwrap();
+    examined(&with_login(&server, ":secret%25"), &settings()).await.unwrap();
     refused(&server.url(), "refuses the login (NOAUTH").await;
     refused(&with_login(&server, ":secret"), "refuses the login (WRONGPASS").await;
     let open = TestServer::start().await;
@@ -75,11 +67,11 @@ async fn checks_passwords_users_and_rights() {
     let url = with_login(&server, "me:secret");
     let needed = RIGHTS.split(' ').collect::<Vec<_>>();
     allow(&[&["~{test:*"], &needed[..]].concat()).await;
-    examined(&settings(&url))
+    examined(&url, &settings())
         .await
         .unwrap_or_else(|problem| panic!("with {RIGHTS}: {problem}"));
     allow(&["~{test:*", "+@all", "-config", "-info"]).await;
-    examined(&settings(&url)).await.unwrap();
+    examined(&url, &settings()).await.unwrap();
     allow(&["~{test:*", "+@all", "-xdel", "-hset"]).await;
     refused(
         &url,
@@ -98,9 +90,9 @@ async fn refuses_unusable_server_with_a_remedy() {
     let replica = TestServer::start().await;
     replica.ask(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
     refused(&replica.url(), "is a replica of 127.0.0.1:1").await;
-    let mut waits = settings(&master.url());
+    let mut waits = settings();
     waits.wait_aof = true;
-    let problem = examined(&waits).await.unwrap_err();
+    let problem = examined(&master.url(), &waits).await.unwrap_err();
     assert!(
         problem.contains("7.2 or newer") || problem.contains("CONFIG SET appendonly yes"),
         "{problem}"
@@ -122,9 +114,9 @@ async fn warns_about_settings_that_lose_events() {
     let server = TestServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
     let waits = RedisSettings {
         wait_replicas: 2,
-        ..settings(&server.url())
+        ..settings()
     };
-    examined(&waits).await.unwrap();
+    examined(&server.url(), &waits).await.unwrap();
     assert_eq!(lines.with("WARN", "CONFIG SET maxmemory-policy noeviction"), 1);
     assert_eq!(
         lines.with("WARN", "has 0 replicas, and [transport] wait-replicas = 2"),
@@ -133,12 +125,12 @@ async fn warns_about_settings_that_lose_events() {
     assert_eq!(lines.with("INFO", "keeps nothing on disk"), 1);
     server.ask(&["CONFIG", "SET", "save", "60 1"]).await.unwrap();
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
-    examined(&waits).await.unwrap();
+    examined(&server.url(), &waits).await.unwrap();
     assert_eq!(lines.with("INFO", "keeps snapshots only"), 1);
     assert_eq!(lines.with("WARN", "is full (OOM"), 1);
     let well = TestServer::start_with(&["--appendonly", "yes"]).await;
     let (lines, _guard) = Lines::heard();
-    examined(&settings(&well.url())).await.unwrap();
+    examined(&well.url(), &settings()).await.unwrap();
     assert_eq!(lines.with("", ""), 0);
 }
 
@@ -149,7 +141,7 @@ async fn accepts_cluster_and_sentinel_master() {
     let (node, port) = TestServer::start_on_port("--port", &arguments).await;
     let url = format!("redis+cluster://:secret@127.0.0.1:{port}");
     let at = url.clone();
-    let examining = tokio::spawn(async move { examined(&settings(&at)).await });
+    let examining = tokio::spawn(async move { examined(&at, &settings()).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     // The check waits until all slots are assigned.
     node.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
@@ -159,7 +151,7 @@ async fn accepts_cluster_and_sentinel_master() {
 
     let (master, port) = TestServer::start_on_port("--port", &[]).await;
     let (_sentinel, watcher) = TestServer::start_sentinel(port).await;
-    examined(&settings(&format!("redis+sentinel://127.0.0.1:{watcher}/main")))
+    examined(&format!("redis+sentinel://127.0.0.1:{watcher}/main"), &settings())
         .await
         .unwrap();
     refused(
@@ -172,7 +164,7 @@ async fn accepts_cluster_and_sentinel_master() {
 
 #[tokio::test]
 async fn refuses_old_redis_and_accepts_valkey() {
-    let url = settings("redis://h");
+    let plain = settings();
     let facts = |pairs: &[(&str, &str)]| -> ServerInfo {
         pairs
             .iter()
@@ -180,14 +172,17 @@ async fn refuses_old_redis_and_accepts_valkey() {
             .collect()
     };
     let old = facts(&[("redis_version", "6.2.14")]);
-    let Err(StartupFailure::Unfit(problem)) = fits("h", &old, &url) else {
+    let Err(StartupFailure::Unfit(problem)) = fits("h", &old, &plain) else {
         panic!("6.2 is too old");
     };
     assert!(
         problem.contains("has version 6.2.14, and plugnode needs 7.0 or newer"),
         "{problem}"
     );
-    let waits = RedisSettings { wait_aof: true, ..url };
+    let waits = RedisSettings {
+        wait_aof: true,
+        ..plain
+    };
     let valkey = facts(&[
         ("redis_version", "7.2.4"),
         ("valkey_version", "8.0.1"),
@@ -202,7 +197,7 @@ async fn waits_for_a_starting_server_up_to_a_deadline() {
     let mut server = TestServer::start().await;
     server.kill();
     let url = server.url();
-    let examining = tokio::spawn(async move { examined(&settings(&url)).await });
+    let examining = tokio::spawn(async move { examined(&url, &settings()).await });
     tokio::time::sleep(Duration::from_millis(400)).await;
     server.restart().await;
     examining.await.unwrap().unwrap();

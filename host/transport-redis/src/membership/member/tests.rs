@@ -260,15 +260,7 @@ async fn handle(name: &str, shard: u16, inbox: &dyn Inbox, held: &mut HashMap<Pa
         let delivery = lease.log.next().await.unwrap().expect("the lease holds").remove(0);
         assert_eq!(delivery.event.client.as_ref().unwrap().id, client.id);
         let (id, verdict) = (delivery.id, Verdict::Done(Effects::default()));
-        lease
-            .commits
-            .commit(vec![Outcome {
-                id,
-                verdict,
-                keep_turn: None,
-            }])
-            .await
-            .unwrap();
+        lease.commits.commit(vec![Outcome::new(id, verdict)]).await.unwrap();
     };
     timeout(SOON, work).await.expect("it is handled soon");
 }
@@ -289,10 +281,6 @@ async fn commit(change: &KeyChange, inbox: &dyn Inbox, held: &mut HashMap<Partit
         writes,
         ..Effects::default()
     });
-    let outcome = Outcome {
-        id,
-        verdict,
-        keep_turn: None,
-    };
+    let outcome = Outcome::new(id, verdict);
     tokio::spawn(async move { assert!(commits.commit(vec![outcome]).await.unwrap().is_empty()) })
 }

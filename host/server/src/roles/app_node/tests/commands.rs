@@ -14,7 +14,7 @@ impl Fixture {
     async fn start(namespace: &str, admission: bool) -> Self {
         Self::start_with(|app| {
             app.namespace = namespace.into();
-            app.admission = admission;
+            app.handler.admission = admission;
         })
         .await
     }
@@ -202,7 +202,7 @@ async fn failed_event_answers_its_acknowledgement() {
 
 #[tokio::test]
 async fn failed_event_stays_unanswered_if_so_configured() {
-    let mut app = Fixture::start_with(|app| app.failure_acks = false).await;
+    let mut app = Fixture::start_with(|app| app.handler.failure_acks = false).await;
     let events = vec![
         connection("a"),
         message_with("a", "fail-reject", "[]"),

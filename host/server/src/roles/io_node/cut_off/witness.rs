@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::http::testing::certificate;
-    use crate::http::{Health, HttpSettings, Readiness, Tls, bind, serve};
+    use crate::http::{Health, HttpSettings, Listener, Readiness, Tls, bind, serve};
     use plugnode_process::shutdown::Shutdown;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -197,13 +197,8 @@ mod tests {
             let health = Health::new(inner, Arc::new(ready), shutdown.clone());
             let listener = bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let (settings, ending) = (
-                HttpSettings {
-                    tls,
-                    ..Default::default()
-                },
-                shutdown.clone(),
-            );
+            let (listener, ending) = (Listener::new(listener, tls), shutdown.clone());
+            let settings = HttpSettings::default();
             shutdown.spawn(async move { serve(listener, health, &settings, ending).await });
             let witness = Witness::of(&IoNode {
                 port,

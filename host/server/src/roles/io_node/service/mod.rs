@@ -28,8 +28,8 @@ use self::answer::{boxed, error_answer};
 use super::access_check::{AccessCheck, AccessDenied};
 use super::application::Application;
 use super::origin::Origins;
-use super::settings::IoNodeSettings;
 use super::settings_updater::SettingsUpdater;
+use super::setup::IoNodeSetup;
 use crate::browser_client;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use plugnode_message::NodeId;
@@ -124,7 +124,7 @@ impl<S: Clone> IoService<S> {
         Some(full)
     }
 
-    pub(super) fn new(engine: Engine<Application>, inner: S, settings: &IoNodeSettings) -> Self {
+    pub(super) fn new(engine: Engine<Application>, inner: S, setup: &IoNodeSetup) -> Self {
         let application = engine.application();
         Self {
             incarnation: application.incarnation.clone(),
@@ -132,10 +132,10 @@ impl<S: Clone> IoService<S> {
             access_check: application.access_check.clone(),
             engine,
             inner,
-            path: settings.path.as_str().into(),
-            name: settings.node.id.clone(),
-            pressure: settings.pressure.clone(),
-            proxies: settings.trusted_proxies.clone(),
+            path: setup.settings.path.as_str().into(),
+            name: setup.node.id.clone(),
+            pressure: setup.pressure.clone(),
+            proxies: setup.trusted_proxies.clone(),
             unknown: Arc::default(),
             ended: CancellationToken::new(),
         }
@@ -205,7 +205,7 @@ impl<S: Clone> IoService<S> {
         let cors = match self.access_check.check(request.headers()) {
             Ok(cors) => cors,
             Err(forbidden) => {
-                debug!("request refused: {forbidden}");
+                debug!(reason = %forbidden, "request refused");
                 match forbidden {
                     AccessDenied::Host(_) => metrics::HOSTS_REFUSED.increment(),
                     AccessDenied::Origin(_) => metrics::PAGES_REFUSED.increment(),

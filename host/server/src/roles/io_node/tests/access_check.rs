@@ -14,36 +14,27 @@ use plugnode_socket_io::Flood;
 const SECRET: &str = "for tests alone: 0123456789abcdef";
 const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
 
-async fn fixture(change: impl FnOnce(&mut IoNodeSettings)) -> Fixture {
-    Fixture::with(MemorySettings::default(), change).await
+async fn fixture(change: impl FnOnce(&mut IoNodeSetup)) -> Fixture {
+    Fixture::with(TransportSettings::default(), change).await
 }
 
-fn with_tokens(settings: &mut IoNodeSettings) {
-    settings.apps.push(AppNamespace {
+fn with_tokens(setup: &mut IoNodeSetup) {
+    setup.apps.push(AppNamespace {
         namespace: "/chat".into(),
         admission: None,
     });
-    settings.socket_io_2 = true;
-    settings.attributes = vec![
+    setup.settings.engine.protocol_3 = true;
+    setup.settings.attributes = [
         ("page".into(), Field::Query("page".into())),
         ("nick".into(), Field::Auth(vec!["nick".into()])),
-    ];
-    settings.token = Some(TokenSettings {
-        from: Field::Auth(vec!["token".into()]),
-        required: true,
-        keys: vec![KeySource::Secret(SECRET.into())],
+    ]
+    .into();
+    setup.settings.token = TokenSettings {
+        secret: Some(SECRET.into()),
         algorithms: vec![Algorithm::HS256],
-        issuers: Vec::new(),
-        audiences: Vec::new(),
         leeway: Duration::ZERO,
-        expiry_required: true,
-        enforce_expiry: false,
-        claims: vec!["sub".into()],
-        ca: None,
-        refresh: SOON,
-        pause: SOON,
-        timeout: SOON,
-    });
+        ..TokenSettings::default()
+    };
 }
 
 fn token(seconds: i64, secret: &str) -> String {
@@ -106,9 +97,9 @@ async fn valid_token_admits_client_and_sets_attributes() {
 
 #[tokio::test]
 async fn connection_closes_when_its_token_expires_if_enforced() {
-    let enforced = fixture(|settings| {
-        with_tokens(settings);
-        settings.token.as_mut().expect("settings of tokens").enforce_expiry = true;
+    let enforced = fixture(|setup| {
+        with_tokens(setup);
+        setup.settings.token.enforce_expiry = true;
     })
     .await;
     let lenient = fixture(with_tokens).await;
@@ -166,9 +157,9 @@ async fn invalid_token_gets_refusal_and_nothing_else() {
 #[tokio::test]
 async fn disconnects_client_without_valid_token_in_time() {
     for version in ["EIO=4", "EIO=3"] {
-        let fixture = fixture(|settings| {
-            with_tokens(settings);
-            settings.connect_timeout = MOMENT;
+        let fixture = fixture(|setup| {
+            with_tokens(setup);
+            setup.settings.connect_timeout = MOMENT;
         })
         .await;
         let mut client = opened_by(fixture.address, version).await;
@@ -184,9 +175,9 @@ async fn disconnects_client_without_valid_token_in_time() {
 
 #[tokio::test]
 async fn socket_io_2_client_sends_its_token_in_the_query() {
-    let fixture = fixture(|settings| {
-        with_tokens(settings);
-        settings.token.as_mut().unwrap().from = Field::Query("token".into());
+    let fixture = fixture(|setup| {
+        with_tokens(setup);
+        setup.settings.token.from = Field::Query("token".into());
     })
     .await;
     let mut app = fixture.app().await;
@@ -199,7 +190,8 @@ async fn socket_io_2_client_sends_its_token_in_the_query() {
 
 #[tokio::test]
 async fn refuses_client_with_too_large_attributes() {
-    let fixture = fixture(|settings| settings.attributes = vec![("a".into(), Field::Auth(vec!["a".into()]))]).await;
+    let fixture =
+        fixture(|setup| setup.settings.attributes = [("a".into(), Field::Auth(vec!["a".into()]))].into()).await;
     let mut client = opened_by(fixture.address, "EIO=4").await;
     client.say(&format!("40{}", json!({ "a": "x".repeat(17_000) }))).await;
     let refusal = client.hear().await.unwrap();
@@ -212,7 +204,7 @@ async fn refuses_client_with_too_large_attributes() {
 
 #[tokio::test]
 async fn refuses_pages_of_other_sites() {
-    let fixture = fixture(|settings| settings.allowed_origins = vec!["https://good.example".into()]).await;
+    let fixture = fixture(|setup| setup.settings.allowed_origins = vec!["https://good.example".into()]).await;
     let ask = async |request: &str, headers: &str| fixture.http_with(request, headers, "").await;
     for origin in ["http://a", "http://a:3000", "https://good.example"] {
         let answer = ask(OPEN, &format!("origin: {origin}\r\n")).await;
@@ -257,7 +249,7 @@ async fn refuses_pages_of_other_sites() {
 
 #[tokio::test]
 async fn limits_sessions_of_an_address() {
-    let fixture = fixture(|settings| settings.per_address.clients = Some(2)).await;
+    let fixture = fixture(|setup| setup.settings.per_address.clients = Some(2)).await;
     let first = Client::connect(fixture.address).await;
     let polling = fixture.http(OPEN, "").await;
     assert!(polling.starts_with("HTTP/1.1 200"), "{polling}");
@@ -276,7 +268,7 @@ async fn limits_sessions_of_an_address() {
 
 #[tokio::test]
 async fn limits_rate_of_new_sessions_of_an_address() {
-    let fixture = fixture(|settings| settings.per_address.connects_per_second = Some(1)).await;
+    let fixture = fixture(|setup| setup.settings.per_address.connects_per_second = Some(1)).await;
     let mut answers = Vec::new();
     for _ in 0..15 {
         answers.push(fixture.http(OPEN, "").await);
@@ -297,7 +289,7 @@ async fn limits_rate_of_new_sessions_of_an_address() {
 
 #[tokio::test]
 async fn delays_answer_to_a_new_session() {
-    let fixture = fixture(|settings| settings.handshake_delay = MOMENT).await;
+    let fixture = fixture(|setup| setup.settings.handshake_delay = MOMENT).await;
     let began = Instant::now();
     assert!(fixture.http(OPEN, "").await.starts_with("HTTP/1.1 200"));
     assert!(began.elapsed() >= MOMENT);
@@ -309,7 +301,7 @@ async fn delays_answer_to_a_new_session() {
 
 #[tokio::test]
 async fn reads_fast_client_at_its_rate() {
-    let fixture = fixture(|settings| settings.events_per_second = Some(50)).await;
+    let fixture = fixture(|setup| setup.settings.events_per_second = Some(50)).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let began = Instant::now();
@@ -332,7 +324,7 @@ async fn reads_fast_client_at_its_rate() {
 
 #[tokio::test]
 async fn disconnects_flooding_client_with_a_reason() {
-    let fixture = fixture(|settings| settings.events_per_second = Some(5)).await;
+    let fixture = fixture(|setup| setup.settings.events_per_second = Some(5)).await;
     let mut app = fixture.app().await;
     // All in one request, so no pause holds it back.
     let opened = fixture.http(OPEN, "").await;
@@ -394,7 +386,7 @@ async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> Disconne
 async fn counts_packets_of_any_kind() {
     // An acknowledgement that was not asked for, and the disconnect from a namespace that it has not joined.
     for packet in ["431[]", "41/x,"] {
-        let fixture = fixture(|settings| settings.packets_per_second = 10).await;
+        let fixture = fixture(|setup| setup.settings.packets_per_second = 10).await;
         let reason = reason_after(&fixture, packet, 1_000).await;
         let flood = DisconnectReason::Other(Flood::Packets.to_string());
         assert_eq!(reason, flood, "{packet}");
@@ -404,7 +396,7 @@ async fn counts_packets_of_any_kind() {
 
 #[tokio::test]
 async fn slows_reading_of_too_fast_packets() {
-    let fixture = fixture(|settings| settings.packets_per_second = 50).await;
+    let fixture = fixture(|setup| setup.settings.packets_per_second = 50).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let began = Instant::now();
@@ -422,7 +414,7 @@ async fn slows_reading_of_too_fast_packets() {
 async fn refuses_new_sessions_while_memory_is_full() {
     let pressure = MemoryPressure::default();
     let given = pressure.clone();
-    let fixture = fixture(|settings| settings.pressure = given).await;
+    let fixture = fixture(|setup| setup.pressure = given).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let polling = fixture.http(OPEN, "").await;
@@ -459,7 +451,7 @@ async fn refuses_new_sessions_while_memory_is_full() {
 
 #[tokio::test]
 async fn slows_reading_while_memory_is_short() {
-    let fixture = fixture(|settings| settings.pressure = MemoryPressure::fixed(90)).await;
+    let fixture = fixture(|setup| setup.pressure = MemoryPressure::fixed(90)).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let began = Instant::now();
@@ -473,7 +465,7 @@ async fn slows_reading_while_memory_is_short() {
 
 #[tokio::test]
 async fn refuses_requests_for_other_hosts() {
-    let fixture = fixture(|settings| settings.allowed_hosts = Some(vec!["good.example".into()])).await;
+    let fixture = fixture(|setup| setup.allowed_hosts = Some(vec!["good.example".into()])).await;
     for (host, status) in [
         ("good.example", "200"),
         ("127.0.0.1:80", "200"),

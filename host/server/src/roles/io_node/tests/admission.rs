@@ -6,8 +6,8 @@ use plugnode_message::Refusal;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 async fn fixture() -> Fixture {
-    Fixture::with(MemorySettings::default(), |settings| {
-        settings.apps[0].admission = Some(PATIENCE);
+    Fixture::with(TransportSettings::default(), |setup| {
+        setup.apps[0].admission = Some(PATIENCE);
     })
     .await
 }

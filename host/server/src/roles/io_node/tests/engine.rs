@@ -67,7 +67,7 @@ pub(super) async fn read_to_end(tcp: &mut TcpStream) -> String {
 #[tokio::test]
 async fn first_ping_comes_after_the_interval_on_both_transports() {
     let every = Duration::from_millis(600);
-    let fixture = Fixture::pinging(every, MemorySettings::default()).await;
+    let fixture = Fixture::pinging(every, TransportSettings::default()).await;
     let began = std::time::Instant::now();
     let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", fixture.address);
     let (mut socket, _) = connect_async(url).await.unwrap();
@@ -96,7 +96,7 @@ async fn first_ping_comes_after_the_interval_on_both_transports() {
 
 #[tokio::test]
 async fn session_ends_when_its_poll_is_abandoned() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::open(&fixture).await;
     polling.post("40").await;
@@ -114,7 +114,7 @@ async fn session_ends_when_its_poll_is_abandoned() {
 
 #[tokio::test]
 async fn second_concurrent_poll_ends_the_session() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let polling = Polling::open(&fixture).await;
     let (first, second) = tokio::join!(polling.poll(), async {
         sleep(MOMENT).await;
@@ -128,7 +128,7 @@ async fn second_concurrent_poll_ends_the_session() {
 
 #[tokio::test]
 async fn second_concurrent_post_ends_the_session() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let polling = Polling::open(&fixture).await;
     let slow = format!(
         "POST {} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n4",
@@ -166,7 +166,7 @@ async fn second_concurrent_post_ends_the_session() {
 
 #[tokio::test]
 async fn limits_size_and_time_of_bodies() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let polling = Polling::open(&fixture).await;
     let post = format!("POST {} HTTP/1.1\r\nhost: a\r\n", polling.address());
     let long = "4".repeat(100_001);
@@ -198,7 +198,7 @@ async fn limits_size_and_time_of_bodies() {
 
 #[tokio::test]
 async fn refuses_wrong_requests_with_messages_of_engine_io() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let upgrade = "connection: close, upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (query, code) in [
@@ -230,10 +230,10 @@ fn flood_of_connects() -> String {
 
 #[tokio::test]
 async fn burst_of_connects_waits_without_delaying_others() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.refuse_after = SOON;
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.settings.refuse_after = SOON;
         // No app reads them.
-        settings.answering = Duration::ZERO;
+        setup.answering = Duration::ZERO;
     })
     .await;
     let polling = Polling::open(&fixture).await;
@@ -260,8 +260,8 @@ async fn burst_of_connects_waits_without_delaying_others() {
 
 #[tokio::test]
 async fn refuses_burst_of_connects_over_the_rate() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.events_per_second = Some(50);
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.settings.events_per_second = Some(50);
     })
     .await;
     let mut app = fixture.app().await;
@@ -274,7 +274,7 @@ async fn refuses_burst_of_connects_over_the_rate() {
 
 #[tokio::test]
 async fn refusals_are_bounded_for_a_client_that_does_not_poll() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let polling = Polling::open(&fixture).await;
     // Each refusal is as long as its packet.
     let body = format!("40/{},", "x".repeat(90_000));

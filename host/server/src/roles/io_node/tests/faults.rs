@@ -9,7 +9,7 @@ use super::*;
 
 #[tokio::test]
 async fn fenced_io_node_disconnects_clients_and_joins_again() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut old = Client::connect(fixture.address).await;
     assert_eq!(app.read().await, [format!("{} connection", old.id)]);
@@ -67,7 +67,7 @@ async fn fenced_io_node_disconnects_clients_and_joins_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_and_one_disconnect_despite_repeated_fencing() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let over = AtomicBool::new(false);
     let clients = (0..20).map(async |n| {
@@ -123,7 +123,7 @@ async fn one_connection_and_one_disconnect_despite_repeated_fencing() {
 
 #[tokio::test]
 async fn refuses_late_events_with_acknowledgement_and_keeps_order() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
@@ -153,12 +153,12 @@ async fn refuses_late_events_with_acknowledgement_and_keeps_order() {
 
 #[tokio::test]
 async fn refused_events_go_on_when_the_backlog_has_room() {
-    let fixture = Fixture::start(MemorySettings {
+    let fixture = Fixture::start(TransportSettings {
         backlog: Backlog {
             client_events: 2,
             ..Backlog::default()
         },
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     })
     .await;
     let mut client = Client::connect(fixture.address).await;
@@ -178,7 +178,7 @@ async fn refused_events_go_on_when_the_backlog_has_room() {
 
 #[tokio::test]
 async fn turns_away_client_with_unaccepted_connection_without_events() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     fixture.transport.ingest.send_replace(false);
     let mut offered = Client::connect(fixture.address).await;
@@ -199,7 +199,7 @@ async fn turns_away_client_with_unaccepted_connection_without_events() {
 
 #[tokio::test]
 async fn long_paused_websocket_stays_and_loses_nothing() {
-    let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
+    let fixture = Fixture::pinging(Duration::from_millis(300), TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let client = Client::connect(fixture.address).await;
     app.read().await;
@@ -239,7 +239,7 @@ async fn long_paused_websocket_stays_and_loses_nothing() {
 
 #[tokio::test]
 async fn long_paused_polling_client_stays() {
-    let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
+    let fixture = Fixture::pinging(Duration::from_millis(300), TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let sid = Polling::open(&fixture).await.sid;
     let post = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid}");

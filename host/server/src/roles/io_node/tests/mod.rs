@@ -24,7 +24,7 @@ use plugnode_message::{Command, DisconnectReason, Effects, Event, EventKind, Nod
 use plugnode_process::MemoryPressure;
 use plugnode_socket_io::Socket;
 use plugnode_transport::{
-    Backlog, Events, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Transport,
+    Backlog, Events, Inbox, IoNode, IoSession, Leases, Memory, Outcome, Result as Answer, Transport, TransportSettings,
     Verdict,
 };
 
@@ -103,23 +103,23 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn start(memory: MemorySettings) -> Self {
+    async fn start(memory: TransportSettings) -> Self {
         Self::with(memory, |_| {}).await
     }
 
     /// Pings so often, and waits as long for the answer.
-    async fn pinging(every: Duration, memory: MemorySettings) -> Self {
-        let ping = |settings: &mut IoNodeSettings| {
-            settings.ping_interval = every;
-            settings.ping_timeout = every;
+    async fn pinging(every: Duration, memory: TransportSettings) -> Self {
+        let ping = |setup: &mut IoNodeSetup| {
+            setup.settings.engine.ping_interval = every;
+            setup.settings.engine.ping_timeout = every;
         };
         Self::with(memory, ping).await
     }
 
     /// Starts with changed settings.
-    async fn with(memory: MemorySettings, change: impl FnOnce(&mut IoNodeSettings)) -> Self {
+    async fn with(memory: TransportSettings, change: impl FnOnce(&mut IoNodeSetup)) -> Self {
         let partitions = 1;
-        let memory = Memory::new(MemorySettings { partitions, ..memory });
+        let memory = Memory::new(TransportSettings { partitions, ..memory });
         let transport = Arc::new(Valves {
             memory,
             join: watch::Sender::new(true),
@@ -129,50 +129,42 @@ impl Fixture {
             events: transport.clone(),
             ..transport.memory.clone().into()
         };
-        let mut settings = IoNodeSettings {
+        let mut setup = IoNodeSetup {
+            settings: IoNodeSettings {
+                engine: engine_io::Settings {
+                    ping_interval: SOON,
+                    ping_timeout: SOON,
+                    upgrade_timeout: SOON,
+                    max_payload: 100_000,
+                    send_buffer: 1_000_000,
+                    send_timeout: SOON,
+                    close_timeout: Duration::from_secs(1),
+                    unfinished_bytes: 100_000_000,
+                    body_timeout: Duration::from_millis(500),
+                    ..engine_io::Settings::default()
+                },
+                connect_timeout: SOON,
+                refuse_after: Duration::from_millis(150),
+                drain: Duration::ZERO,
+                cut_off: SOON,
+                channels_per_client: 100,
+                ..IoNodeSettings::default()
+            },
             node: IoNode::without_address("io"),
             apps: vec![AppNamespace {
                 namespace: "/".into(),
                 admission: None,
             }],
-            path: "/socket.io".into(),
-            ping_interval: SOON,
-            ping_timeout: SOON,
-            connect_timeout: SOON,
-            upgrade_timeout: SOON,
-            max_payload: 100_000,
-            send_buffer: 1_000_000,
-            send_timeout: SOON,
-            body_timeout: Duration::from_millis(500),
-            close_timeout: Duration::from_secs(1),
-            control_packets_per_second: 50,
-            unfinished_bytes: 100_000_000,
-            refuse_after: Duration::from_millis(150),
-            polling: true,
-            websocket: true,
-            encoding: Encoding::Json,
-            socket_io_2: false,
-            channels_per_client: 100,
-            namespaces_per_connection: 100,
-            allowed_origins: Vec::new(),
             allowed_hosts: None,
             trusted_proxies: Default::default(),
-            per_address: PerAddress::default(),
-            packets_per_second: 10_000,
-            events_per_second: None,
             pressure: MemoryPressure::default(),
-            attributes: Vec::new(),
-            handshake_delay: Duration::ZERO,
-            token: None,
-            drain: Duration::ZERO,
             answering: Duration::from_secs(2),
-            cut_off: SOON,
         };
-        change(&mut settings);
+        change(&mut setup);
         let http = HttpSettings::default();
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
-        let service = start(settings, seams, inner, &shutdown).await.unwrap();
+        let service = start(setup, seams, inner, &shutdown).await.unwrap();
         let (joined, namespaces) = (service.joined(), service.namespaces());
         let listener = server::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -249,13 +241,12 @@ impl App {
     async fn handle(&mut self, mut commands: impl FnMut(&Event) -> Vec<Command>) -> Vec<Arc<Event>> {
         let deliveries = timeout(SOON, self.lease.log.next()).await.expect("events in time");
         let deliveries = deliveries.unwrap().unwrap();
-        let outcomes = deliveries.iter().map(|delivery| Outcome {
-            id: delivery.id,
-            verdict: Verdict::Done(Effects {
+        let outcomes = deliveries.iter().map(|delivery| {
+            let effects = Effects {
                 commands: commands(&delivery.event),
                 ..Effects::default()
-            }),
-            keep_turn: None,
+            };
+            Outcome::new(delivery.id, Verdict::Done(effects))
         });
         self.lease.commits.commit(outcomes.collect()).await.unwrap();
         deliveries.into_iter().map(|delivery| delivery.event).collect()

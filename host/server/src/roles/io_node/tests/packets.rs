@@ -13,14 +13,14 @@ async fn raw(fixture: &Fixture, query: &str) -> Client {
 }
 
 async fn more_apps() -> Fixture {
-    Fixture::with(MemorySettings::default(), |settings| {
+    Fixture::with(TransportSettings::default(), |setup| {
         for namespace in ["/chat", "/shop/{id}"] {
-            settings.apps.push(AppNamespace {
+            setup.apps.push(AppNamespace {
                 namespace: namespace.into(),
                 admission: None,
             });
         }
-        settings.socket_io_2 = true;
+        setup.settings.engine.protocol_3 = true;
     })
     .await
 }
@@ -185,8 +185,8 @@ async fn passes_on_or_replaces_values_that_only_javascript_parses() {
 
 #[tokio::test]
 async fn closes_connection_that_joins_no_namespace_in_time() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.connect_timeout = Duration::from_millis(100);
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.settings.connect_timeout = Duration::from_millis(100);
     })
     .await;
     let mut idle = raw(&fixture, "EIO=4").await;
@@ -220,7 +220,7 @@ async fn socket_io_2_client_joins_at_once_with_query_as_auth() {
     fixture.stop().await;
     assert_eq!(app.read_some(2).await.len(), 2);
 
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let url = format!("ws://{}/socket.io/?transport=websocket&EIO=3", fixture.address);
     assert!(
         connect_async(url).await.is_err(),
@@ -366,14 +366,14 @@ async fn reply_to_departed_client_is_an_event_without_client() {
 }
 
 /// A backlog with room for `events` events of one client.
-fn with_room_for(events: usize) -> MemorySettings {
-    MemorySettings {
+fn with_room_for(events: usize) -> TransportSettings {
+    TransportSettings {
         backlog: Backlog {
             events,
             client_events: events,
             ..Backlog::default()
         },
-        ..MemorySettings::default()
+        ..TransportSettings::default()
     }
 }
 
@@ -381,7 +381,10 @@ fn with_room_for(events: usize) -> MemorySettings {
 #[tokio::test]
 async fn reads_bursts_completely_and_in_order() {
     const COUNT: usize = 9_000;
-    let fixture = Fixture::with(with_room_for(20_000), |settings| settings.max_payload = 1_000_000).await;
+    let fixture = Fixture::with(with_room_for(20_000), |setup| {
+        setup.settings.engine.max_payload = 1_000_000
+    })
+    .await;
     let mut app = fixture.app().await;
     let polling = super::engine::Polling::open(&fixture).await;
     polling.post("40").await;
@@ -410,7 +413,7 @@ async fn reads_bursts_completely_and_in_order() {
 
 #[tokio::test]
 async fn burst_of_echoes_does_not_disconnect_the_client() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
@@ -455,7 +458,7 @@ async fn burst_of_echoes_does_not_disconnect_the_client() {
 
 #[tokio::test]
 async fn too_large_message_gets_its_close_code() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
@@ -471,7 +474,7 @@ async fn too_large_message_gets_its_close_code() {
 
 #[tokio::test]
 async fn refusals_are_bounded_for_a_client_that_does_not_read() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
@@ -486,7 +489,7 @@ async fn refusals_are_bounded_for_a_client_that_does_not_read() {
 #[tokio::test]
 async fn acknowledges_every_event_of_a_burst() {
     const COUNT: usize = 3_000;
-    let fixture = Fixture::with(with_room_for(10_000), |settings| settings.refuse_after = SOON).await;
+    let fixture = Fixture::with(with_room_for(10_000), |setup| setup.settings.refuse_after = SOON).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
@@ -528,12 +531,12 @@ async fn acknowledges_every_event_of_a_burst() {
 
 #[tokio::test]
 async fn limits_namespaces_of_a_connection() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.apps.push(AppNamespace {
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
         });
-        settings.namespaces_per_connection = 3;
+        setup.settings.namespaces_per_connection = 3;
     })
     .await;
     let mut client = Client::connect(fixture.address).await;
@@ -612,7 +615,7 @@ async fn ignores_noop_packets_and_keeps_line_separators() {
 
 #[tokio::test]
 async fn forgets_requests_of_silent_clients() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut asking = Client::connect(fixture.address).await;
     let mut silent = Client::connect(fixture.address).await;
@@ -660,8 +663,8 @@ async fn forgets_requests_of_silent_clients() {
 
 #[tokio::test]
 async fn refuses_long_names() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.apps.push(AppNamespace {
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
         });
@@ -686,7 +689,7 @@ async fn refuses_long_names() {
 
 #[tokio::test]
 async fn limits_number_of_attachments() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read_some(1).await;

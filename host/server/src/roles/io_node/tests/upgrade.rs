@@ -82,7 +82,7 @@ impl App {
 
 #[tokio::test]
 async fn upgrade_keeps_packets_sent_meanwhile() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let (last, mut client) = tokio::join!(polling.poll(), async {
@@ -115,8 +115,8 @@ async fn upgrade_keeps_packets_sent_meanwhile() {
 
 #[tokio::test]
 async fn abandoned_upgrade_leaves_the_session_polling() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.upgrade_timeout = Duration::from_millis(300);
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.settings.engine.upgrade_timeout = Duration::from_millis(300);
     })
     .await;
     let mut app = fixture.app().await;
@@ -154,7 +154,7 @@ async fn abandoned_upgrade_leaves_the_session_polling() {
 
 #[tokio::test]
 async fn end_of_session_closes_its_probe() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let mut probed = polling.probed().await;
@@ -168,7 +168,7 @@ async fn end_of_session_closes_its_probe() {
 
 #[tokio::test]
 async fn polls_end_soon_during_a_probe() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let probed = polling.probed().await;
@@ -183,7 +183,7 @@ async fn polls_end_soon_during_a_probe() {
 
 #[tokio::test]
 async fn refuses_second_concurrent_probe() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let mut first = polling.probed().await;
@@ -207,7 +207,7 @@ async fn refuses_second_concurrent_probe() {
 /// A POST of 500 messages, answered while no poll waits: all answers wait for the websocket.
 #[tokio::test]
 async fn upgrade_delivers_five_hundred_packets() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let packets: Vec<String> = (0..500).map(|number| format!("42[\"n\",{number}]")).collect();
@@ -229,7 +229,7 @@ async fn upgrade_delivers_five_hundred_packets() {
 
 #[tokio::test]
 async fn answers_with_the_first_subprotocol() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
                    upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                    sec-websocket-protocol: one, two\r\n\r\n";
@@ -242,7 +242,7 @@ async fn answers_with_the_first_subprotocol() {
 
 #[tokio::test]
 async fn upgrade_works_in_pieces_and_on_a_polling_connection() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     for polls_first in [false, true] {
         let polling = Polling::connected(&fixture, &mut app).await;
@@ -295,7 +295,7 @@ async fn read_past(tcp: &mut TcpStream, end: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn limits_each_attachment_to_max_payload() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
@@ -316,7 +316,7 @@ async fn limits_each_attachment_to_max_payload() {
 
 #[tokio::test]
 async fn websocket_delivers_what_the_last_poll_could_not() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let packet = |number: usize| format!("42[\"large\",{number},\"{}\"]", "x".repeat(60_000));
@@ -347,7 +347,7 @@ async fn websocket_delivers_what_the_last_poll_could_not() {
 #[tokio::test]
 async fn upgrade_loses_doubles_and_reorders_nothing() {
     const ROUNDS: usize = 15;
-    let fixture = Fixture::start(MemorySettings::default()).await;
+    let fixture = Fixture::start(TransportSettings::default()).await;
     let mut app = fixture.app().await;
     let mut noisy = Client::connect(fixture.address).await;
     app.read().await;
@@ -440,7 +440,10 @@ async fn upgrade_loses_doubles_and_reorders_nothing() {
 
 #[tokio::test]
 async fn upgrades_socket_io_2_client() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| settings.socket_io_2 = true).await;
+    let fixture = Fixture::with(TransportSettings::default(), |setup| {
+        setup.settings.engine.protocol_3 = true
+    })
+    .await;
     let mut app = fixture.app().await;
     let opened = fixture.http("GET /socket.io/?EIO=3&transport=polling", "").await;
     let sid = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();

@@ -5,7 +5,6 @@
 
 mod fetch;
 mod key;
-mod secret;
 mod set;
 mod settings;
 #[cfg(test)]
@@ -23,9 +22,9 @@ use sha2::{Digest, Sha256};
 use tracing::debug;
 
 use self::key::Key;
-pub use self::secret::Secret;
 use self::set::{KeySet, SetKeys};
-pub use self::settings::{Algorithm, JwksLocation, KeySource, TokenSettings};
+use self::settings::KeySource;
+pub use self::settings::{Algorithm, JwksLocation, TokenSettings};
 use super::attributes::Fields;
 use super::field::Field;
 use plugnode_message::{Refusal, Text};
@@ -91,8 +90,9 @@ enum TokenError {
 /// # Errors
 /// If one cannot be read or used.
 pub async fn check_keys(settings: &TokenSettings) -> Result<()> {
-    OwnKeys::read(&settings.keys, &settings.algorithms)?;
-    for source in &settings.keys {
+    let sources = settings.keys();
+    OwnKeys::read(&sources, &settings.algorithms)?;
+    for source in &sources {
         if let KeySource::Jwks(JwksLocation::File(file)) = source {
             let text = tokio::fs::read(file).await;
             let text = text.with_context(|| format!("cannot read {}", file.display()))?;
@@ -109,9 +109,13 @@ impl Tokens {
     /// # Errors
     /// If a key cannot be read or used.
     pub(super) async fn start(settings: TokenSettings, shutdown: &Shutdown) -> Result<Arc<Self>> {
-        let own = OwnKeys::read(&settings.keys, &settings.algorithms)?;
+        Self::start_with(&settings.keys(), settings, shutdown).await
+    }
+
+    async fn start_with(sources: &[KeySource], settings: TokenSettings, shutdown: &Shutdown) -> Result<Arc<Self>> {
+        let own = OwnKeys::read(sources, &settings.algorithms)?;
         let mut sets = Vec::new();
-        for source in &settings.keys {
+        for source in sources {
             if let KeySource::Jwks(place) = source {
                 sets.push(KeySet::start(place, &settings, shutdown).await?);
             }
@@ -125,13 +129,13 @@ impl Tokens {
         Ok(Arc::new(Self { settings, own, sets }))
     }
 
-    /// Reads the keys again from these sources, and the JWK sets that are files from their own. They are in use once they are given to
+    /// Reads the keys again as these settings name them, and the JWK sets that are files from their own. They are in use once they are given to
     /// [`replace`](Self::replace).
     ///
     /// # Errors
     /// If one cannot be read or used.
-    pub(super) async fn read_again(&self, sources: &[KeySource]) -> Result<NewKeys> {
-        let own = OwnKeys::read(sources, &self.settings.algorithms)?;
+    pub(super) async fn read_again(&self, settings: &TokenSettings) -> Result<NewKeys> {
+        let own = OwnKeys::read(&settings.keys(), &self.settings.algorithms)?;
         ensure!(
             !(own.keys.is_empty() && self.sets.is_empty()),
             "[io-node.token]: there is no key any more"
@@ -200,7 +204,7 @@ impl Tokens {
                 Ok(VerifiedToken { claims, expires_at })
             }
             Err(error) => {
-                debug!("token refused: {error}");
+                debug!(%error, "token refused");
                 Err(refusal("invalid token"))
             }
         }
@@ -293,8 +297,9 @@ impl OwnKeys {
         for source in sources {
             let (file, name, of): (_, _, KeyReader) = match source {
                 KeySource::Secret(secret) => {
-                    note(secret.expose());
-                    keys.push(Key::of_secret(secret.expose()).context("[io-node.token] secret")?);
+                    let secret = secret.expose().as_bytes();
+                    note(secret);
+                    keys.push(Key::of_secret(secret).context("[io-node.token] secret")?);
                     continue;
                 }
                 KeySource::Jwks(_) => continue,

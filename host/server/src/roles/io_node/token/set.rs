@@ -66,7 +66,7 @@ impl KeySet {
     pub(super) async fn start(place: &JwksLocation, settings: &TokenSettings, shutdown: &Shutdown) -> Result<Self> {
         let source = Arc::new(match place {
             JwksLocation::File(file) => Source::File(file.clone()),
-            JwksLocation::Url(url) => Source::Url(Fetch::new(url, settings.ca.as_deref())?),
+            JwksLocation::Url(url) => Source::Url(Fetch::new(url, settings.jwks_ca.as_deref())?),
         });
         let first = source.read(settings).await?;
         info!(keys = first.keys.len(), jwks = %source, "JWK set read; its keys verify tokens");
@@ -143,13 +143,13 @@ impl Reader {
         let mut last = Instant::now();
         loop {
             let request = tokio::select! {
-                () = sleep_until(last + self.settings.refresh) => None,
+                () = sleep_until(last + self.settings.jwks_refresh) => None,
                 request = self.requests.recv() => match request {
                     Some(request) => Some(request),
                     None => return,
                 },
             };
-            if request.as_ref().is_some_and(|request| !request.now) && last.elapsed() < self.settings.pause {
+            if request.as_ref().is_some_and(|request| !request.now) && last.elapsed() < self.settings.jwks_pause {
                 continue;
             }
             match self.source.read(&self.settings).await {
@@ -157,7 +157,9 @@ impl Reader {
                     debug!(keys = read.keys.len(), jwks = %self.source, "JWK set read again");
                     *self.present.write() = read;
                 }
-                Err(error) => warn!("cannot read the JWK set again; the keys stay as they were: {error:#}"),
+                Err(error) => {
+                    warn!(error = %format_args!("{error:#}"), "cannot read the JWK set again; the keys stay as they were")
+                }
             }
             last = Instant::now();
             if let Some(request) = request {
@@ -170,9 +172,9 @@ impl Reader {
 
 impl Source {
     async fn read(&self, settings: &TokenSettings) -> Result<SetKeys> {
-        let text = match timeout(settings.timeout, self.text()).await {
+        let text = match timeout(settings.jwks_timeout, self.text()).await {
             Ok(text) => text,
-            Err(_) => Err(anyhow::anyhow!("it took longer than {:?}", settings.timeout)),
+            Err(_) => Err(anyhow::anyhow!("it took longer than {:?}", settings.jwks_timeout)),
         };
         let secrets = matches!(self, Self::File(_));
         let read = text.and_then(|text| {

@@ -33,23 +33,29 @@ const CA: &str = include_str!("testing/ca.pem");
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// Settings with these keys, at most one of each kind.
 fn settings(keys: Vec<KeySource>) -> TokenSettings {
-    TokenSettings {
-        from: Field::Auth(vec!["token".into()]),
-        required: true,
-        keys,
-        algorithms: vec![Algorithm::HS256, Algorithm::RS256, Algorithm::ES256],
-        issuers: Vec::new(),
-        audiences: Vec::new(),
-        leeway: Duration::from_secs(5),
-        expiry_required: true,
-        enforce_expiry: false,
-        claims: vec!["sub".into()],
-        ca: None,
-        refresh: SOON,
-        pause: Duration::ZERO,
-        timeout: SOON,
+    let mut settings = TokenSettings {
+        jwks_refresh: SOON,
+        jwks_pause: Duration::ZERO,
+        jwks_timeout: SOON,
+        ..TokenSettings::default()
+    };
+    for key in keys {
+        match key {
+            KeySource::Secret(secret) => settings.secret = Some(secret),
+            KeySource::SecretFile(file) => settings.secret_file = Some(file),
+            KeySource::PublicKey(file) => settings.public_key = Some(file),
+            KeySource::Jwks(place) => settings.jwks = Some(place),
+        }
     }
+    settings
+}
+
+/// Tokens by any keys.
+async fn tokens_by(keys: Vec<KeySource>) -> Arc<Tokens> {
+    let settings = settings(Vec::new());
+    Tokens::start_with(&keys, settings, &Shutdown::new()).await.unwrap()
 }
 
 async fn tokens(settings: TokenSettings) -> Arc<Tokens> {
@@ -137,10 +143,10 @@ async fn accepts_tokens_signed_by_each_kind_of_key() {
     assert!(is_valid(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
 
     let (rsa_file, ec_file) = (file(RSA_PUBLIC), file(EC_PUBLIC));
-    let both = tokens(settings(vec![
+    let both = tokens_by(vec![
         KeySource::PublicKey(rsa_file.path().into()),
         KeySource::PublicKey(ec_file.path().into()),
-    ]))
+    ])
     .await;
     assert!(is_valid(&both, &rs256(&claims(), RSA, None)).await);
     assert!(is_valid(&both, &es256(&claims(), EC, Some("any"))).await);
@@ -158,11 +164,11 @@ async fn accepts_tokens_signed_by_each_kind_of_key() {
 #[tokio::test]
 async fn forged_and_expired_tokens_get_the_same_refusal() {
     let (rsa_file, ec_file) = (file(RSA_PUBLIC), file(EC_PUBLIC));
-    let all = tokens(settings(vec![
+    let all = tokens_by(vec![
         KeySource::Secret(SECRET.into()),
         KeySource::PublicKey(rsa_file.path().into()),
         KeySource::PublicKey(ec_file.path().into()),
-    ]))
+    ])
     .await;
     let expired = json!({ "sub": "ann", "exp": in_seconds(-10) });
     let none = json!({ "alg": "none", "typ": "JWT" });
@@ -327,13 +333,13 @@ async fn keys_stay_if_they_cannot_be_read_again() {
         taken.expires_at.is_some_and(|at| at.abs_diff(expires_at) <= 60),
         "{taken:?}"
     );
-    let unchanged = tokens.read_again(&sources).await.unwrap();
+    let unchanged = tokens.read_again(&settings(sources.clone())).await.unwrap();
     assert!(!tokens.replace(unchanged).await);
     std::fs::write(&file, "too short").unwrap();
-    assert!(tokens.read_again(&sources).await.is_err());
+    assert!(tokens.read_again(&settings(sources.clone())).await.is_err());
     assert!(is_valid(&tokens, &signed[0]).await);
     std::fs::write(&file, secrets[1]).unwrap();
-    let read = tokens.read_again(&sources).await.unwrap();
+    let read = tokens.read_again(&settings(sources.clone())).await.unwrap();
     assert!(is_valid(&tokens, &signed[0]).await, "only read, not in use yet");
     std::fs::write(&file, "too short").unwrap();
     assert!(tokens.replace(read).await, "what was read, not what the file holds now");
@@ -347,9 +353,9 @@ async fn file_of_a_set_is_read_once_for_a_reload() {
     let sources = vec![KeySource::Jwks(JwksLocation::File(file.path().into()))];
     let tokens = tokens(settings(sources.clone())).await;
     std::fs::write(file.path(), set(&[(EC, Signed::ES256, "b")])).unwrap();
-    let read = tokens.read_again(&sources).await.unwrap();
+    let read = tokens.read_again(&settings(sources.clone())).await.unwrap();
     std::fs::write(file.path(), "{}").unwrap();
-    assert!(tokens.read_again(&sources).await.is_err());
+    assert!(tokens.read_again(&settings(sources.clone())).await.is_err());
     assert!(tokens.replace(read).await);
     assert!(is_valid(&tokens, &es256(&claims(), EC, Some("b"))).await);
 }
@@ -537,7 +543,7 @@ async fn keys_stay_if_the_set_cannot_be_read_again() {
 async fn unknown_keys_cause_few_readings() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
     let tokens = tokens(TokenSettings {
-        pause: SOON,
+        jwks_pause: SOON,
         ..settings(server.keys())
     })
     .await;
@@ -553,7 +559,7 @@ async fn unknown_keys_cause_few_readings() {
 async fn reads_set_again_from_time_to_time() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
     let tokens = tokens(TokenSettings {
-        refresh: Duration::from_millis(20),
+        jwks_refresh: Duration::from_millis(20),
         ..settings(server.keys())
     })
     .await;
@@ -585,7 +591,7 @@ async fn fetches_set_by_https_from_trusted_servers_only() {
     let server = Server::start(&set(&[(EC, Signed::ES256, "e")]), Some(acceptor)).await;
     let ca = file(CA);
     let trusting = tokens(TokenSettings {
-        ca: Some(ca.path().into()),
+        jwks_ca: Some(ca.path().into()),
         ..settings(server.keys())
     })
     .await;
@@ -662,7 +668,7 @@ async fn fetching_a_set_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let settings = TokenSettings {
-        timeout: Duration::from_millis(50),
+        jwks_timeout: Duration::from_millis(50),
         ..settings(vec![KeySource::Jwks(JwksLocation::Url(url))])
     };
     let error = Tokens::start(settings, &Shutdown::new()).await.unwrap_err();
@@ -749,12 +755,11 @@ mod arbitrary {
             .build()
             .unwrap();
         let (rsa, ec) = (file(RSA_PUBLIC), file(EC_PUBLIC));
-        let settings = settings(vec![
+        let tokens = runtime.block_on(tokens_by(vec![
             KeySource::Secret(SECRET.into()),
             KeySource::PublicKey(rsa.path().into()),
             KeySource::PublicKey(ec.path().into()),
-        ]);
-        let tokens = runtime.block_on(tokens(settings));
+        ]));
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::default());
         let tried = runner.run(&forged(), |forged| {
             let (taken, peak) = peak(|| runtime.block_on(tokens.check(Some(&forged))));

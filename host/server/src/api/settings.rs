@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plugnode_process::settings::{Millis, Size};
+use plugnode_settings::{Millis, Secret, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
-use crate::api::Permission;
+use super::keys::Permission;
 
 /// `[api]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Api {
+pub struct ApiSettings {
     /// Address and port of the server API. It speaks plain HTTP: keep it on the loopback or an internal network, or behind a
     /// proxy that ends TLS. Unset: off.
     #[schemars(example = &"127.0.0.1:9090")]
@@ -35,7 +34,7 @@ pub struct Api {
     pub keys: Vec<ApiKey>,
 }
 
-impl Default for Api {
+impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: None,

@@ -1,10 +1,7 @@
-//! Value types of settings: how durations and sizes are written in the configuration file.
-//!
-//! Every part of the host declares its settings as a serde struct with these types; the configuration only nests them.
+//! Numbers of bytes.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -12,8 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The largest [`Size`]: more is a slip, and would overflow sums of sizes.
 const MAX_BYTES: u64 = 1_000_000_000_000_000;
-/// The longest duration: more is a slip, and would overflow the clock.
-const MAX_MILLIS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+/// Units in which a size is shown, with their binary and decimal values, which the file does not tell apart by name.
+const UNITS: [(&str, u64, u64); 3] = [
+    ("GB", 1 << 30, 1_000_000_000),
+    ("MB", 1 << 20, 1_000_000),
+    ("KB", 1 << 10, 1_000),
+];
 
 /// A number of bytes, written as `"64MB"` (64,000,000), `"1MiB"` (1,048,576) or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,9 +27,24 @@ impl Size {
     }
 }
 
+impl From<usize> for Size {
+    fn from(bytes: usize) -> Self {
+        Self(bytes as u64)
+    }
+}
+
+/// Shows `64MB`, or `12345 bytes` if no unit divides it. Binary and decimal units have the same names.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        ByteSize(self.0).display().si().fmt(f)
+        let bytes = self.0;
+        for (unit, binary, decimal) in UNITS {
+            for size in [binary, decimal] {
+                if bytes >= size && bytes.is_multiple_of(size) {
+                    return write!(f, "{}{unit}", bytes / size);
+                }
+            }
+        }
+        write!(f, "{bytes} bytes")
     }
 }
 
@@ -113,39 +129,5 @@ impl JsonSchema for Bytes {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         Size::json_schema(generator)
-    }
-}
-
-/// serde module for a [`Duration`] whose key ends with `-ms`: `#[serde(rename = "lease-ms", with = "Millis")]`.
-pub struct Millis;
-
-impl Millis {
-    /// Writes whole milliseconds.
-    ///
-    /// # Errors
-    /// Errors of the serializer.
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Reads whole milliseconds.
-    ///
-    /// # Errors
-    /// When it is not a non-negative integer, or more than 100 years.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        match u64::deserialize(deserializer)? {
-            millis @ 0..=MAX_MILLIS => Ok(Duration::from_millis(millis)),
-            _ => Err(de::Error::custom("is more than 100 years, in milliseconds")),
-        }
-    }
-}
-
-impl JsonSchema for Millis {
-    fn schema_name() -> Cow<'static, str> {
-        "Millis".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "format": "milliseconds" })
     }
 }

@@ -1,0 +1,106 @@
+//! Modules that programs for Node import and that cannot work in a component: a build names them, and what to do instead.
+
+use super::syntax::SourceError;
+
+/// Names of modules, and what to do instead.
+type Remedy = (&'static [&'static str], &'static str);
+
+const REMEDIES: [Remedy; 8] = [
+    (
+        &["fs", "fs/promises"],
+        "a component has no files; import data as a module, keep it in the key-value store (kv of the module plugnode), and leave pages to \
+         frontend.static-dir",
+    ),
+    (
+        &["net", "tls", "dgram", "dns", "http2"],
+        "a component opens no sockets; call other services with fetch, and grant their hosts by grants.http",
+    ),
+    (
+        &["child_process", "cluster", "worker_threads"],
+        "a component starts no processes and threads; set `instances` of the [[app]], and run more nodes",
+    ),
+    (
+        &[
+            "redis",
+            "ioredis",
+            "pg",
+            "mysql",
+            "mysql2",
+            "mongodb",
+            "mongoose",
+            "sqlite3",
+            "better-sqlite3",
+        ],
+        "drivers of databases need sockets or files; keep data in the key-value store (kv and state of the module plugnode), or call a \
+         service with fetch",
+    ),
+    (
+        &[
+            "@socket.io/redis-adapter",
+            "@socket.io/redis-streams-adapter",
+            "@socket.io/cluster-adapter",
+            "@socket.io/mongo-adapter",
+            "@socket.io/postgres-adapter",
+            "@socket.io/sticky",
+            "socket.io-redis",
+            "socket.io-adapter",
+        ],
+        "remove it; the nodes of plugnode share clients and rooms by themselves, over transport.url",
+    ),
+    (
+        &["@socket.io/admin-ui"],
+        "remove it; plugnode status shows clients and releases, and [admin] listen serves metrics",
+    ),
+    (
+        &["express-session", "cookie-session", "passport", "connect-redis"],
+        "no request passes through express here; read the cookie in socket.handshake.headers in io.use, or check a token by [io-node.token]",
+    ),
+    (
+        &["dotenv", "dotenv/config"],
+        "remove it; process.env is the `config` table of the [[app]]",
+    ),
+];
+
+/// An error for each import that cannot work. `imports` are the places and names of the imports of `text`.
+pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (usize, &'a str)>) -> Vec<SourceError> {
+    let mut imports = imports.collect::<Vec<_>>();
+    imports.sort_unstable();
+    let errors = imports.into_iter().filter_map(|(at, imported)| {
+        let (before, line) = (&text[..at], text[..at].rsplit('\n').next().unwrap_or_default());
+        let is_comment = before.rfind("/*") > before.rfind("*/");
+        if is_comment || line.trim_start().starts_with("import type ") {
+            return None;
+        }
+        let bare = imported.strip_prefix("node:").unwrap_or(imported);
+        let (_, remedy) = REMEDIES.iter().find(|(names, _)| names.contains(&bare))?;
+        Some(SourceError {
+            file: name.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: line.chars().count() + 1,
+            message: format!("{imported:?} cannot be used in a component: {remedy}"),
+        })
+    });
+    errors.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::script::imports;
+
+    #[test]
+    fn finds_imports_that_cannot_work() {
+        let text = "import { Server } from \"socket.io\";\nconst fs = require('node:fs');\nimport { createClient } from \"redis\";\n";
+        let errors = find("app.js", text, imports(text));
+        assert_eq!((errors[0].line, errors[0].column, errors[1].line), (2, 12, 3));
+        assert!(errors[0].message.contains("\"node:fs\"") && errors[0].message.contains("frontend.static-dir"));
+        for text in [
+            "import type { Redis } from \"ioredis\";",
+            "/*\n const fs = require('fs');\n*/",
+            "// require('fs')",
+            "import { readFile } from \"./fs\";",
+        ] {
+            assert_eq!(find("app.ts", text, imports(text)), [], "{text}");
+        }
+    }
+}
