@@ -7,6 +7,8 @@ pub use crate::bindings::plugnode::app::types::Context;
 
 /// The name in [`Context::extra`] of a disconnected client's channels.
 pub(crate) const CHANNELS: &str = "channels";
+/// The name in [`Context::extra`] of the ack-id of an event from the server API.
+pub(crate) const ACK_ID: &str = "ack-id";
 
 impl Context {
     /// In a disconnect event: the channels that the client was subscribed to, according to its io-node. Subscriptions that

@@ -66,7 +66,8 @@ pub trait Handler: Default + 'static {
         Ok(())
     }
 
-    /// An event that no client sent: from the program that embeds an io-node, or from the host.
+    /// An event that no client sent: from the server API ([`Custom::ack`] answers its caller), from the program that embeds an
+    /// io-node, or from the host.
     fn on_custom(&mut self, custom: &Custom) -> Result {
         Ok(())
     }

@@ -6,8 +6,41 @@ use crate::bindings::plugnode::app::types;
 pub use crate::bindings::plugnode::app::types::{Custom, DisconnectReason, Handshake};
 use crate::command::AckId;
 use crate::command_error::CommandError;
+use crate::context::{ACK_ID, context};
 use crate::payload::{Args, ArgsError, Payload};
 use crate::surrogates::replace_lone_surrogates;
+
+impl Custom {
+    /// The acknowledgement that a caller of the host's server API may be waiting for; none for other events. It can be stored,
+    /// and answered while handling a later event. Call this while the event is handled.
+    pub fn ack_id(&self) -> Option<AckId> {
+        let context = context();
+        let (_, id) = context.extra.iter().find(|(name, _)| name == ACK_ID)?;
+        Some(AckId(id.clone()))
+    }
+
+    /// Acknowledges an event that came through the server API: the caller gets these arguments. Does nothing for other events.
+    ///
+    /// ```
+    /// # use plugnode_sdk::prelude::*;
+    /// # struct Shop;
+    /// # impl Shop {
+    /// fn on_custom(&mut self, custom: &Custom) -> Result {
+    ///     if custom.kind == "acme.price-change/1" {
+    ///         plugnode_sdk::all().emit("price", serde_json::from_slice::<serde_json::Value>(&custom.data)?)?;
+    ///         custom.ack("published")?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn ack(&self, args: impl Args) -> Result<(), CommandError> {
+        match self.ack_id() {
+            Some(ack) => ack.answer(args),
+            None => Ok(()),
+        }
+    }
+}
 
 /// An event that a client emitted.
 #[derive(Debug, Clone)]

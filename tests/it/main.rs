@@ -1,5 +1,6 @@
 //! Integration tests: plugnode's promises, tested from outside.
 
+mod api;
 mod author;
 mod budgets;
 mod chat;

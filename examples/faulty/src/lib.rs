@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::schedule::Due;
-use plugnode_sdk::{all, context, kv, list_channels, settle, to};
+use plugnode_sdk::{AckId, all, context, kv, list_channels, settle, to};
 use serde_json::{Value, json};
 
+/// Kind of the timer that acknowledges `faulty.late/1`.
+const LATE: &str = "faulty.late-ack/1";
 /// Timeout of cluster queries.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -47,6 +49,27 @@ impl Handler for Faulty {
                 kv::open("default")?.set("refused", message)?;
                 client.refuse_with(message, &auth["data"])?;
             }
+        }
+        Ok(())
+    }
+
+    /// Events of the server API. `faulty.count/1` counts in a key and acknowledges with the count and the data; `faulty.late/1` is
+    /// acknowledged by a timer; `faulty.reject/1` is rejected; others are not acknowledged.
+    fn on_custom(&mut self, custom: &Custom) -> Result {
+        match &*custom.kind {
+            "faulty.count/1" => {
+                let data: Value = serde_json::from_slice(&custom.data)?;
+                let bucket = kv::open("default")?;
+                let count = bucket.get::<u64>("customs")?.unwrap_or(0) + 1;
+                bucket.set("customs", &count)?;
+                all().emit("counted", count)?;
+                custom.ack((count, data))?;
+            }
+            "faulty.late/1" => {
+                plugnode_sdk::schedule::of_app().after("late", Duration::from_millis(50), LATE, &custom.ack_id())?;
+            }
+            "faulty.reject/1" => return Err(Error::reject("asked to reject")),
+            _ => {}
         }
         Ok(())
     }
@@ -259,6 +282,10 @@ impl Handler for Faulty {
     }
 
     fn on_timer(&mut self, due: &Due) -> Result {
+        if due.kind == LATE {
+            let ack: Option<AckId> = due.data()?;
+            return Ok(ack.map_or(Ok(()), |ack| ack.answer("late"))?);
+        }
         timers::due(due)
     }
 

@@ -106,7 +106,8 @@ class App:
         return add
 
     def on_custom(self, kind: str) -> Callable[[CustomListener], CustomListener]:
-        """Calls the function as `f(data, client)` for an event that no client sent. `data` is parsed if it is JSON, otherwise bytes."""
+        """Calls the function as `f(data, client)` for an event that no client sent. `data` is parsed if it is JSON, otherwise bytes.
+        What it returns answers a caller of the server API, as with events of clients."""
 
         def add(listener: CustomListener) -> CustomListener:
             self._customs.setdefault(kind, []).append(listener)
@@ -147,8 +148,13 @@ class App:
                     return
                 is_json = custom.content_type == "application/json"
                 data = json.loads(custom.data) if is_json else custom.data
+                answer = None
                 for listener in self._customs.get(custom.kind, ()):
-                    _run(listener, data, client)
+                    returned = _run(listener, data, client)
+                    answer = returned if returned is not None else answer
+                ack = _extra().get("ack-id")
+                if ack is not None and answer is not None:
+                    outbox.ack(ack, encode(answer if isinstance(answer, tuple) else (answer,)))
 
     def _connection(self, client: Client, handshake: types.Handshake) -> None:
         info = Handshake(

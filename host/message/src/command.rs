@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fired::Fired;
 use crate::{
-    AckId, Asker, Audience, Channel, Namespace, NodeId, Part, Payload, Question, Scope, Selection, SessionId, Text,
+    AckId, Asker, Audience, CallAnswer, CallOutcome, Channel, Namespace, NodeId, Part, Payload, Question, Scope,
+    Selection, SessionId, Text,
 };
 
 /// A command of an app-node to io-nodes.
@@ -129,6 +130,8 @@ pub enum Command {
         /// Its content.
         data: Bytes,
     },
+    /// The answer to a call of the server API, to its API node.
+    CallAnswer(CallAnswer),
 }
 
 impl Command {
@@ -164,6 +167,12 @@ impl Command {
                 } => args.size() + token.len(),
                 Self::Ask { token, .. } => token.len(),
                 Self::Admit { .. } | Self::Answer { .. } => FIXED,
+                Self::CallAnswer(CallAnswer { outcome, .. }) => match outcome {
+                    CallOutcome::Done { answer, .. } => answer.as_ref().map_or(0, Payload::size),
+                    CallOutcome::Acknowledged(answer) => answer.size(),
+                    CallOutcome::Refused(reason) => reason.len(),
+                    CallOutcome::KeyReused | CallOutcome::Failed(_) => 0,
+                },
             }
     }
 
@@ -188,6 +197,7 @@ impl Command {
             } => Destination::IoNode(io_node),
             Self::Custom { io_node: None, .. } | Self::Ask { .. } => Destination::AllIoNodes,
             Self::Answer { asker, .. } => Destination::IoNode(&asker.io_node),
+            Self::CallAnswer(answer) => Destination::IoNode(&answer.api_node),
         }
     }
 

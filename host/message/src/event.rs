@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::fired::Fired;
-use crate::{AckId, Client, Departure, Handshake, Namespace, Payload, SessionId, Text};
+use crate::{AckId, Call, CallAction, Client, Departure, Handshake, Namespace, Payload, SessionId, Text};
 
 /// Prefix of the kinds of the host's own custom events. Handlers and embedders may not use it.
 pub const RESERVED_KINDS: &str = "plugnode.";
@@ -76,6 +76,8 @@ pub enum EventKind {
         /// The content that the handler gave it.
         data: Bytes,
     },
+    /// A call of the server API. Handlers get only its custom event, if it has one.
+    Call(Box<Call>),
 }
 
 impl EventKind {
@@ -87,6 +89,10 @@ impl EventKind {
             Self::Disconnect(_) => "disconnect",
             Self::Reply { .. } => "reply",
             Self::Custom { .. } | Self::LateReply { .. } | Self::Timer { .. } => "custom",
+            Self::Call(call) => match call.action {
+                CallAction::Event { .. } => "custom",
+                CallAction::Commands(_) => "call",
+            },
         }
     }
 }
@@ -96,6 +102,7 @@ impl Event {
     pub fn in_order_with(&self) -> Option<&SessionId> {
         match &self.kind {
             EventKind::LateReply { client, .. } => Some(client),
+            EventKind::Call(call) => Some(&call.order),
             _ => self.client.as_ref().map(|client| &client.id),
         }
     }
@@ -150,6 +157,7 @@ impl Event {
                 EventKind::Custom { data, .. } => data.len(),
                 EventKind::LateReply { token, answer, .. } => token.len() + answer.size(),
                 EventKind::Timer { fired, kind, data } => fired.key.len() + kind.len() + data.len(),
+                EventKind::Call(call) => call.size(),
             }
     }
 }

@@ -313,6 +313,11 @@ pub fn placeholders(json: &str, spelling: Spelling) -> impl Iterator<Item = Opti
 
 /// The same JSON with the number of each placeholder raised by `by`.
 pub fn with_placeholders_moved(json: &str, by: usize) -> String {
+    with_placeholders_renumbered(json, |number| number.saturating_add(by))
+}
+
+/// The same JSON with other numbers of placeholders.
+pub fn with_placeholders_renumbered(json: &str, renumber: impl Fn(usize) -> usize) -> String {
     let mut tokens = Tokens::of(json);
     let mut open: Vec<(Option<Placeholder>, Range<usize>)> = Vec::new();
     let (mut key, mut moved) = (None, Vec::new());
@@ -331,7 +336,7 @@ pub fn with_placeholders_moved(json: &str, by: usize) -> String {
                 if let Some((Some(object), span)) = open.pop()
                     && let Some(number) = object.number()
                 {
-                    moved.push((span, number.saturating_add(by)));
+                    moved.push((span, renumber(number)));
                 }
             }
             Token::Text(_) | Token::Number(_) | Token::Word(_) => {}

@@ -5,6 +5,7 @@
 //! - Handling an event produces [`Effects`]: [`Command`]s to io-nodes, and changes of keys ([`KeyChange`]).
 //! - A command is for an [`Audience`]: clients and channels of a namespace.
 //! - [`Question`] is a query of all io-nodes, and [`Part`] the answer of one of them.
+//! - A [`Call`] is an event of the server API.
 //! - A [`Timer`] is a record in a reserved bucket; when it fires, it becomes an event. So does a [`WebhookDelivery`].
 //!
 //! Texts and payloads are shared bytes: a message passes from socket to handler, and to many sockets, without a copy.
@@ -14,6 +15,7 @@
 
 mod attributes;
 mod audience;
+mod call;
 mod client;
 mod command;
 mod disconnect;
@@ -36,6 +38,7 @@ pub use bytestring::ByteString as Text;
 
 pub use self::attributes::AttributePatch;
 pub use self::audience::{Audience, Scope, Selection};
+pub use self::call::{CALL_BUCKET, Call, CallAction, CallAnswer, CallKey, CallOutcome};
 pub use self::client::{Client, Handshake, MOST_ATTRIBUTES};
 pub use self::command::{Command, Destination, Refusal};
 pub use self::disconnect::{Departure, DisconnectReason};

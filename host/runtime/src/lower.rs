@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use crate::bindings::plugnode::app::types as wit;
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
+use plugnode_message::{CallAction, Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
 
 /// Key of the client's channels in the context of a disconnect.
 const CHANNELS: &str = "channels";
+/// Key of the ack-id by which the event of an API call is acknowledged.
+const ACK_ID: &str = "ack-id";
 
 /// An event with the parts that the contract's types borrow but the host's types do not have: lists of slices, and ids as
 /// text.
@@ -56,6 +58,7 @@ impl<'e> Lowered<'e> {
             EventKind::Timer { fired, .. } => {
                 lowered.due_and_missed = [fired.due_ms.to_string(), fired.missed.to_string()];
             }
+            EventKind::Call(call) => lowered.ack = Some(call.ack_id(&event.namespace).to_string()),
         }
         lowered
     }
@@ -65,7 +68,7 @@ impl<'e> Lowered<'e> {
         self.client().map(wit::Event::NoClient)
     }
 
-    /// The event. None if it lacks the client that its kind requires.
+    /// The event. None if it lacks the client that its kind requires, or is a call that is not for handlers.
     pub(crate) fn event(&self) -> Option<wit::Event<'_>> {
         Some(match &self.event.kind {
             EventKind::Connection(handshake) => wit::Event::Connection((
@@ -117,10 +120,24 @@ impl<'e> Lowered<'e> {
                 data: self.late_reply.as_deref()?.as_bytes(),
                 content_type: Some("application/json"),
             }),
+            EventKind::Call(call) => match &call.action {
+                CallAction::Event {
+                    kind,
+                    data,
+                    content_type,
+                } => wit::Event::Custom(wit::Custom {
+                    kind,
+                    client: None,
+                    data,
+                    content_type: content_type.as_deref(),
+                }),
+                CallAction::Commands(_) => return None,
+            },
         })
     }
 
-    /// Additional entries of the call's context: the channels of a client that has disconnected, and the timer that fired.
+    /// Additional entries of the call's context: the channels of a client that has disconnected, the timer that fired, and the
+    /// ack-id of an API call.
     pub(crate) fn extra(&self) -> Vec<(&str, &str)> {
         match &self.event.kind {
             EventKind::Disconnect(gone) => gone.channels.iter().map(|channels| (CHANNELS, &**channels)).collect(),
@@ -129,6 +146,7 @@ impl<'e> Lowered<'e> {
                 ("timer-due-ms", &*self.due_and_missed[0]),
                 ("timer-missed", &*self.due_and_missed[1]),
             ],
+            EventKind::Call(_) => self.ack.iter().map(|ack| (ACK_ID, &**ack)).collect(),
             _ => Vec::new(),
         }
     }

@@ -5,14 +5,16 @@
 //! 3. The [app-node](roles::app_node) leases partitions, runs the handlers and commits their effects.
 //! 4. The io-node applies the commands of these effects to its sockets.
 //!
-//! The [frontend](roles::frontend) serves pages. [`admin`] answers the verbs of the command line. [`config`] is the
-//! configuration file, which nests the settings of all parts. A Rust program that runs roles within itself begins at
-//! [`embed`].
+//! The [frontend](roles::frontend) serves pages, and the [`api`] is the way in for other systems. [`admin`] answers the verbs of the
+//! command line. [`config`] is the configuration file, which nests the settings of all parts. A Rust program that runs roles within
+//! itself begins at [`embed`].
 
 pub mod admin;
+pub mod api;
 mod browser_client;
 pub mod config;
 pub mod embed;
 mod endpoint;
 pub mod http;
 pub mod roles;
+mod summary;

@@ -38,7 +38,7 @@ mod encoded;
 mod incarnation;
 mod incoming;
 mod malformed;
-mod msgpack;
+pub mod msgpack;
 mod namespace;
 mod raw_payload;
 mod registry;

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::cluster::DEFAULT_CONFIG;
 use super::runtime;
+use plugnode_server::api::KeyRing;
 use plugnode_server::config::{Config, Role, ValueSources};
 use plugnode_server::roles::io_node::check_keys;
 
@@ -87,6 +88,7 @@ impl ConfigSource {
 /// When one cannot be used.
 pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
     config.http.read_tls()?;
+    KeyRing::read(&config.api.keys)?;
     let tokens = &config.io_node.token;
     if config.has(Role::IoNode) && tokens.has_key() {
         check_keys(tokens).await.context("[io-node.token]")?;
@@ -148,9 +150,10 @@ fn without_secrets(url: &str) -> String {
 
 /// Writes a table: values first, then nested tables, as TOML requires.
 fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &str, sources: &ValueSources) {
+    let has_lists = path.is_empty() || *path == ["api"];
     let is_nested = |value: &Value| match value {
         Value::Table(_) => true,
-        Value::Array(items) => items.iter().any(Value::is_table) && path.is_empty(),
+        Value::Array(items) => items.iter().any(Value::is_table) && has_lists,
         _ => false,
     };
     let (nested, plain): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| is_nested(value));
@@ -169,8 +172,9 @@ fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &
             Value::Array(items) => {
                 for (i, item) in items.iter().enumerate() {
                     let Value::Table(item) = item else { continue };
+                    let head = format!("[[{}]]", path.join("."));
                     path.push(i.to_string());
-                    write_table(page, item, path, &format!("[[{key}]]"), sources);
+                    write_table(page, item, path, &head, sources);
                     path.pop();
                 }
             }
@@ -204,6 +208,12 @@ url = "redis://user:hunter2@redis.example:6379/1"
 
 [io-node.token]
 secret = "hunter2hunter2hunter2hunter2hunter2"
+
+[[api.key]]
+name = "office"
+key = "hunter2hunter2hunter2hunter2hunter2"
+namespaces = ["*"]
+permissions = ["publish"]
 
 [[app]]
 component = "chat.wasm"

@@ -2,7 +2,7 @@
 //!
 //! - Settings and process: `project` (a handler during development), `node`, `runtime`, `signals`, `reload`, `log`.
 //! - Building handlers: `script`, `cargo`, `build_command`, `source_watcher`.
-//! - A running cluster: `cluster` (the connection), `rollout` and `release_request`, `redeploy`.
+//! - A running cluster: `cluster` (the connection), `api_args` (the server API), `rollout` and `release_request`, `redeploy`.
 //! - Output: `format`, `terminal`, `release_format`, `rollout_report`, `error_overlay`.
 //!
 //! No other crate knows that there is a command line.
@@ -14,7 +14,9 @@ mod config;
 mod dead;
 mod deploy;
 mod dev;
+mod event;
 mod new;
+mod publish;
 mod releases;
 mod remove;
 mod replay;
@@ -23,6 +25,7 @@ mod run;
 mod status;
 mod test;
 
+mod api_args;
 mod author;
 mod build_command;
 mod cargo;
@@ -102,6 +105,10 @@ pub enum Verb {
     New(new::NewArgs),
     /// List, show, retry or drop dead letters
     Dead(dead::DeadArgs),
+    /// Emit an event to clients, by the server API
+    Publish(publish::PublishArgs),
+    /// Give a custom event to the handler of an app, by the server API
+    Event(event::EventArgs),
     /// Compile a component for a node
     #[command(hide = true)]
     Compile(compile::CompileArgs),
@@ -121,6 +128,7 @@ Examples:
   plugnode rollback                            return to the previous release
   plugnode check chat.wasm --grant-keyvalue default
   plugnode dead list                           show which events failed, and why
+  plugnode publish / news hello --all          emit an event to all clients
 
 Each key of the config file can be set by an environment variable too: PLUGNODE_HTTP__LISTEN=0.0.0.0:9000.
 Set RUST_LOG=debug for more log lines.";
@@ -146,6 +154,8 @@ impl Verb {
             Self::Check(args) => check::check(args),
             Self::New(args) => new::new(args),
             Self::Dead(args) => dead::dead(args),
+            Self::Publish(args) => publish::publish(args),
+            Self::Event(args) => event::event(args),
             Self::Compile(args) => compile::compile(args),
         }
     }

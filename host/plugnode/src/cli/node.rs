@@ -16,6 +16,7 @@ use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_server::admin;
+use plugnode_server::api::{Api, ApiSetup};
 use plugnode_server::config::{Config, Role, Webhook};
 use plugnode_server::embed;
 use plugnode_server::http::{self, Check, Health, HttpSettings, Listener, Monitoring, Readiness, Tls, WebSockets};
@@ -40,6 +41,7 @@ pub(super) struct Node {
 pub(super) struct Reloadable {
     pub(super) tls: Option<Tls>,
     pub(super) io_node: Option<SettingsUpdater>,
+    pub(super) api: Option<Api>,
 }
 
 impl Node {
@@ -85,6 +87,18 @@ impl Node {
             shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
         }
 
+        let api = match &config.api.listen {
+            Some(listen) => Some((
+                http::bind(listen).await.context("[api] listen")?,
+                ApiSetup::read(
+                    &config.api,
+                    &config.http,
+                    config.apps.iter().map(|app| app.namespace.as_str()),
+                )?,
+            )),
+            None => None,
+        };
+
         let pressure = MemoryPressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
         let transport = over(open_transport(config, shutdown).await?);
         if config.has(Role::AppNode) {
@@ -102,6 +116,10 @@ impl Node {
             memory_check(pressure.clone()),
         ];
         let mut reloadable = Reloadable::default();
+        if let Some((listener, setup)) = api {
+            tracing::info!("server API on http://{}", listener.local_addr()?);
+            reloadable.api = Some(Api::start(listener, setup, transport.clone(), shutdown));
+        }
         match port {
             Some(port) => checks.extend(
                 port.serve(config, transport.clone(), pressure, shutdown, &mut reloadable, overlay)

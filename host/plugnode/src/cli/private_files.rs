@@ -58,6 +58,15 @@ fn secrets<'a>(config: &'a Config, file: &'a Path) -> Vec<(&'static str, &'a Pat
     {
         files.push(("[io-node.token] secret-file", secret.as_path()));
     }
+    let key_files = config.api.keys.iter().filter_map(|key| key.key_file.as_deref());
+    files.extend(key_files.map(|secret| ("[[api.key]] key-file", secret)));
+    let table: Option<toml::Table> = fs::read_to_string(file).ok().and_then(|text| text.parse().ok());
+    let keys = table
+        .as_ref()
+        .and_then(|table| table.get("api")?.get("key")?.as_array());
+    if keys.is_some_and(|keys| keys.iter().any(|key| key.get("key").is_some())) {
+        files.push(("[[api.key]] key", file));
+    }
     if in_file(&["io-node", "token", "secret"]).is_some() {
         files.push(("[io-node.token] secret", file));
     } else if in_file(&["transport", "url"]).is_some_and(|url| has_password(&url)) {

@@ -1,6 +1,6 @@
 //! SIGHUP: reads the configuration again.
 //!
-//! Certificates, token keys, the log level and the limits of an io-node take effect at once. For other changes, the log says that they
+//! Certificates, token keys, the keys of the server API, the log level and the limits of an io-node take effect at once. For other changes, the log says that they
 //! need a restart. An invalid configuration changes nothing.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use super::config::check_keys_and_certificates;
 use super::node::Reloadable;
 use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
+use plugnode_server::api::KeyRing;
 use plugnode_server::config::{Config, Role};
 use plugnode_server::http::NewCertificate;
 use plugnode_server::roles::io_node::NewKeys;
@@ -32,6 +33,8 @@ const IMMEDIATE: [&str; 6] = [
 const CERTIFICATE: [&str; 2] = ["http.tls-cert", "http.tls-key"];
 /// A secret, which is never logged. It takes effect as part of the token keys.
 const SECRET: &str = "io-node.token.secret";
+/// The keys of the server API, which are replaced as a whole. Their values are not logged.
+const API_KEYS: &str = "api.key.";
 
 /// Reloads the configuration at each SIGHUP.
 pub(super) struct Reload {
@@ -78,7 +81,7 @@ impl Reload {
             let is_immediate = IMMEDIATE.contains(&key.as_str()) || (stays_tls && CERTIFICATE.contains(&key.as_str()));
             match is_immediate {
                 true => changed.push(format!("{key}: {before} → {now}")),
-                false if key != SECRET => waiting.push(key),
+                false if key != SECRET && !key.starts_with(API_KEYS) => waiting.push(key),
                 false => {}
             }
         }
@@ -101,6 +104,12 @@ impl Reload {
                 changed.push("the keys of tokens".into());
             }
         }
+        if let (Some(api), Some(keys)) = (&reloadable.api, new.api_keys) {
+            api.replace_keys(keys);
+            if self.config.api.keys != read.api.keys {
+                changed.push("the keys of the server API".into());
+            }
+        }
         match changed.is_empty() {
             true => info!("configuration reloaded; nothing changed that takes effect without a restart"),
             false => info!(changed = %changed.join(", "), "configuration reloaded"),
@@ -110,6 +119,7 @@ impl Reload {
         }
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
+        self.config.api.keys = read.api.keys;
         if stays_tls {
             self.config.http.tls_cert = read.http.tls_cert;
             self.config.http.tls_key = read.http.tls_key;
@@ -129,6 +139,8 @@ struct NewFiles {
     certificate: Option<NewCertificate>,
     /// None without an io-node that checks tokens.
     keys: Option<NewKeys>,
+    /// None without the server API.
+    api_keys: Option<KeyRing>,
 }
 
 impl NewFiles {
@@ -137,6 +149,11 @@ impl NewFiles {
             Some(updater) => updater.read_keys(&now.io_node.token).await.context("[io-node.token]")?,
             None => None,
         };
+        let api_keys = reloadable
+            .api
+            .as_ref()
+            .map(|_| KeyRing::read(&now.api.keys))
+            .transpose()?;
         // Last, so that the task that watches these files has no time to use newer ones in between.
         let certificate = match (&reloadable.tls, &now.http.tls_cert, &now.http.tls_key) {
             (Some(_), Some(certificate), Some(key)) => NewCertificate::read(certificate, key).map(Some),
@@ -145,6 +162,7 @@ impl NewFiles {
         Ok(Self {
             certificate: certificate.context("[http] tls-cert, tls-key")?,
             keys,
+            api_keys,
         })
     }
 }

@@ -190,6 +190,22 @@ counters! {
         /// Deliveries for a webhook that this app-node does not have, or that it cannot read.
         WEBHOOKS_UNKNOWN as webhooks_unknown ("unknown"),
     }
+    "api_calls", "Calls of the server API that were carried out or accepted" {
+        /// Calls of the server API that were carried out or accepted.
+        API_CALLS as api_calls,
+    }
+    "api_calls_refused", "Requests to the server API that were refused" {
+        /// Requests without a valid key.
+        API_KEYS_REFUSED as api_keys_refused ("key"),
+        /// Requests that the key does not permit.
+        API_FORBIDDEN as api_forbidden ("permission"),
+        /// Requests over the rate of the key.
+        API_RATE_EXCEEDED as api_rate_exceeded ("rate"),
+        /// Malformed requests, and those with an idempotency key of another request.
+        API_INVALID as api_invalid ("invalid"),
+        /// Requests that the transport did not accept, and events whose handler failed or did not answer in time.
+        API_OVERLOADED as api_overloaded ("unavailable"),
+    }
     "places_lost", "Times that this process lost its lease and joined the cluster again" {
         /// Times that this process lost its lease and joined the cluster again.
         PLACES_LOST as places_lost,

@@ -172,12 +172,11 @@ impl InstanceState {
                 who: self.audience(who),
                 channels: channels(names),
             },
-            Command::Ack { id, args } => IoCommand::Ack {
-                id: id
-                    .parse()
-                    .map_err(|reason| Error::Invalid(format!("{id:?} is {reason}")))?,
-                args: payload(args),
-            },
+            Command::Ack { id, args } => {
+                let parsed = id.parse();
+                let id = parsed.map_err(|reason| Error::Invalid(format!("{id:?} is {reason}")))?;
+                IoCommand::acknowledge(id, payload(args))
+            }
             Command::Request {
                 to,
                 event,

@@ -142,7 +142,10 @@ async fn absent_process_is_reported_with_remedy() {
     let fixture = Fixture::new();
     let reason = refused(AdminClient::connect(&fixture.path(), MAX_COMPONENT)).await;
     assert!(reason.starts_with("no plugnode runs at "), "{reason}");
-    assert!(reason.contains("start it, or name the one that you mean by -c"), "{reason}");
+    assert!(
+        reason.contains("start it, or name the one that you mean by -c"),
+        "{reason}"
+    );
     let client = fixture.serve(&memory()).await;
     let wide = AdminClient::connect(&fixture.path(), 100 * MAX_COMPONENT)
         .await

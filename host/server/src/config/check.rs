@@ -39,6 +39,7 @@ pub(super) fn check(config: &Config, sources: &ValueSources) -> Result<(), Confi
     check.io_node(config);
     check.transport(config);
     check.admin(config);
+    check.api(config);
     check.app_node(config);
     check.apps(config);
     check.webhooks(config);
@@ -232,6 +233,54 @@ impl Check<'_> {
         let is_taken = *listen == config.http.listen && !listen.ends_with(":0");
         let problem = "is the address of [http] listen already; choose another port";
         self.require(!is_taken, &["admin", "listen"], problem);
+    }
+
+    fn api(&mut self, config: &Config) {
+        let api = &config.api;
+        self.nonzero(
+            &["api"],
+            [
+                ("max-body", api.max_body.0 == 0),
+                ("max-batch", api.max_batch == 0),
+                ("max-calls", api.max_calls == 0),
+                ("accept-timeout-ms", api.accept_timeout.is_zero()),
+                ("commit-timeout-ms", api.commit_timeout.is_zero()),
+            ],
+        );
+        if let Some(listen) = &api.listen {
+            self.address(listen, &["api", "listen"]);
+            let others = [Some(&config.http.listen), config.admin.listen.as_ref()];
+            let is_taken = others.contains(&Some(listen)) && !listen.ends_with(":0");
+            let problem = "is the address of [http] listen or [admin] listen already; choose another port";
+            self.require(!is_taken, &["api", "listen"], problem);
+            let problem = "there is no key, so nobody could use the API; add [[api.key]], or leave out listen";
+            self.require(!api.keys.is_empty(), &["api", "key"], problem);
+        }
+        for (i, key) in api.keys.iter().enumerate() {
+            let index = i.to_string();
+            let path = |name: &'static str| ["api", "key", index.as_str(), name];
+            self.name(Some(&key.name), &path("name"));
+            let is_double = api.keys[..i].iter().any(|other| other.name == key.name);
+            self.require(
+                !is_double,
+                &path("name"),
+                "is the name of another key already; choose another",
+            );
+            let problem = "is missing, and so is key-file; set either";
+            self.require(key.key.is_some() || key.key_file.is_some(), &path("key"), problem);
+            self.file(&path("key-file"), &key.key_file);
+            let problem = "names no namespace; name some, or \"*\" for all";
+            self.require(!key.namespaces.is_empty(), &path("namespaces"), problem);
+            let problem = "names no permission; there are publish, join, leave, disconnect, find and event";
+            self.require(!key.permissions.is_empty(), &path("permissions"), problem);
+            self.require(key.calls_per_second > 0, &path("calls-per-second"), "must be 1 or more");
+            let problem = "must be 1 to 3600";
+            self.require(
+                (1..=3_600).contains(&key.burst_seconds),
+                &path("burst-seconds"),
+                problem,
+            );
+        }
     }
 
     fn app_node(&mut self, config: &Config) {

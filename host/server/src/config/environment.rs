@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::value_sources::{KeyPath, ValueSources};
-use super::{App, Config, ConfigError, IoServerUrl, Webhook, problem};
+use super::{ApiKey, App, Config, ConfigError, IoServerUrl, Webhook, problem};
 
 const PREFIX: &str = "PLUGNODE_";
 /// The variable of `roles`, the only key outside of a section.
@@ -125,7 +125,7 @@ fn is_of_kubernetes(name: &str) -> bool {
     name.ends_with("_PORT") || of_service.iter().any(|part| name.contains(part))
 }
 
-/// The variables of all keys; for the keys of an app, those of app 0.
+/// The variables of all keys; for the keys of an app or of an API key, those of the first.
 fn known_names() -> Vec<String> {
     fn collect(value: &serde_json::Value, name: &str, found: &mut Vec<String>) {
         match value {
@@ -143,6 +143,8 @@ fn known_names() -> Vec<String> {
     let webhook = serde_json::to_value(Webhook::default()).unwrap_or_default();
     config["app"] = serde_json::json!({ "0": app });
     config["webhook"] = serde_json::json!({ "0": webhook });
+    let key = serde_json::to_value(ApiKey::default()).unwrap_or_default();
+    config["api"]["key"] = serde_json::json!({ "0": key });
     let mut found = Vec::new();
     collect(&config, "PLUGNODE", &mut found);
     found
@@ -213,6 +215,70 @@ fn with(table: &Table, path: &[String], value: Value) -> Result<Table, String> {
     }
 }
 
+/// A list of tables in the file, with words for its errors.
+#[derive(Clone, Copy)]
+struct List {
+    key: &'static str,
+    noun: &'static str,
+    head: &'static str,
+    variable: &'static str,
+}
+
+const APPS: List = List {
+    key: "app",
+    noun: "app",
+    head: "[[app]]",
+    variable: "PLUGNODE_APP",
+};
+
+const WEBHOOKS: List = List {
+    key: "webhook",
+    noun: "webhook",
+    head: "[[webhook]]",
+    variable: "PLUGNODE_WEBHOOK",
+};
+
+const API_KEYS: List = List {
+    key: "key",
+    noun: "key",
+    head: "[[api.key]]",
+    variable: "PLUGNODE_API__KEY",
+};
+
+/// Sets a key of an item of a list, which may be a new one at its end.
+fn set_item(table: &mut Table, list: List, index: &str, rest: &[String], value: Value) -> Result<(), String> {
+    let List {
+        key,
+        noun,
+        head,
+        variable,
+    } = list;
+    let items = table.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+    let Value::Array(items) = items else {
+        return Err(format!("is not a list of {noun}s"));
+    };
+    let number = index.parse::<usize>().ok().filter(|number| *number < MAX_APPS);
+    let Some(number) = number else {
+        let article = if noun == "app" { "an" } else { "a" };
+        return Err(format!(
+            "`{index}` is not the number of {article} {noun}; the first {head} is {variable}__0__…"
+        ));
+    };
+    if number > items.len() {
+        return Err(format!(
+            "there is no {noun} {}; number {noun}s from 0 without gaps",
+            number - 1
+        ));
+    }
+    if number == items.len() {
+        items.push(Value::Table(Table::new()));
+    }
+    match &mut items[number] {
+        Value::Table(item) if !rest.is_empty() => set(item, rest, value),
+        _ => Err(format!("names no key of the {noun}")),
+    }
+}
+
 fn get<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(table.get(first)?, |value, key| match value {
@@ -229,30 +295,12 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
             table.insert(key.clone(), value);
             Ok(())
         }
-        [app, index, rest @ ..] if app == "app" || app == "webhook" => {
-            let apps = table.entry(app).or_insert_with(|| Value::Array(Vec::new()));
-            let Value::Array(apps) = apps else {
-                return Err(format!("is not a list of [[{app}]]"));
-            };
-            let number = index.parse::<usize>().ok().filter(|number| *number < MAX_APPS);
-            let Some(number) = number else {
-                let variable = app.to_uppercase();
-                return Err(format!(
-                    "`{index}` is not a number; the first [[{app}]] is PLUGNODE_{variable}__0__…"
-                ));
-            };
-            if number > apps.len() {
-                return Err(format!(
-                    "there is no {app} {}; number them from 0 without gaps",
-                    number - 1
-                ));
-            }
-            if number == apps.len() {
-                apps.push(Value::Table(Table::new()));
-            }
-            match &mut apps[number] {
-                Value::Table(inner) if !rest.is_empty() => set(inner, rest, value),
-                _ => Err(format!("names no key of the {app}")),
+        [app, index, rest @ ..] if app == "app" => set_item(table, APPS, index, rest, value),
+        [webhook, index, rest @ ..] if webhook == "webhook" => set_item(table, WEBHOOKS, index, rest, value),
+        [api, key, index, rest @ ..] if api == "api" && key == "key" => {
+            match table.entry(api).or_insert_with(|| Value::Table(Table::new())) {
+                Value::Table(api) => set_item(api, API_KEYS, index, rest, value),
+                _ => Err(format!("`{api}` is not a section")),
             }
         }
         [key, rest @ ..] => match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {

@@ -34,6 +34,7 @@ pub use transport::TransportSection;
 pub use value_sources::ValueSources;
 pub use webhook::Webhook;
 
+pub use crate::api::{ApiKey, ApiSettings, Permission};
 pub use crate::http::HttpSettings;
 pub use crate::roles::app_node::AppNodeSettings;
 pub use crate::roles::io_node::{Algorithm, Encoding, Field, IoNodeSettings, JwksLocation, TokenSettings};
@@ -61,6 +62,8 @@ pub struct Config {
     pub transport: TransportSection,
     /// How operators reach this process.
     pub admin: Admin,
+    /// A way in for back offices and other systems, over HTTP.
+    pub api: ApiSettings,
     /// How much memory this process may use.
     pub memory: Memory,
     /// How the process ends.
@@ -88,6 +91,7 @@ impl Default for Config {
             app_node: AppNodeSettings::default(),
             transport: TransportSection::default(),
             admin: Admin::default(),
+            api: ApiSettings::default(),
             memory: Memory::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
@@ -208,6 +212,11 @@ impl Config {
                 if let Some(file) = file {
                     sources.resolve(file, &["webhook", &i.to_string(), key]);
                 }
+            }
+        }
+        for (i, key) in self.api.keys.iter_mut().enumerate() {
+            if let Some(file) = &mut key.key_file {
+                sources.resolve(file, &["api", "key", &i.to_string(), "key-file"]);
             }
         }
         for (i, app) in self.apps.iter_mut().enumerate() {

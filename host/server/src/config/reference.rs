@@ -12,9 +12,11 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use super::environment::OTHER_VARIABLES;
-use super::{App, Config, Webhook};
+use super::{ApiKey, ApiSettings, App, Config, Webhook};
 
 const RENEW: &str = "UPDATE=1 cargo test -p plugnode-server --lib config_reference";
+/// The section of a key of the server API.
+const API_KEY: [&str; 2] = ["api", "key"];
 /// Columns of a comment in the example.
 const WIDTH: usize = 116;
 
@@ -70,18 +72,21 @@ impl Section {
         if path.first().is_some_and(|first| first == "app" || first == "webhook") {
             path.insert(1, "0".into());
         }
+        if path == API_KEY {
+            path.push("0".into());
+        }
         path.push(key.name.clone());
         format!("PLUGNODE_{}", path.join("__").to_uppercase().replace('-', "_"))
     }
 
     /// Whether the example has none of this section.
     fn is_off(&self) -> bool {
-        self.path == ["webhook"]
+        self.path == ["webhook"] || self.path == API_KEY
     }
 
     fn head(&self) -> String {
         match self.path.join(".") {
-            path if path == "app" || path == "webhook" => format!("[[{path}]]"),
+            path if path == "app" || path == "webhook" || path == "api.key" => format!("[[{path}]]"),
             path => format!("[{path}]"),
         }
     }
@@ -98,6 +103,10 @@ impl Reference {
         let config = Config {
             apps: vec![App::default()],
             webhooks: vec![Webhook::default()],
+            api: ApiSettings {
+                keys: vec![ApiKey::default()],
+                ..ApiSettings::default()
+            },
             ..Config::default()
         };
         let Node::Table(defaults) = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap() else {
@@ -292,6 +301,7 @@ fn example(sections: &[Section]) -> String {
         if !section.path.is_empty() {
             file.push('\n');
             comment(&mut file, &section.doc);
+            // Without a name and a secret, a key is refused.
             let off = if section.is_off() { "#" } else { "" };
             let _ = writeln!(file, "{off}{}", section.head());
         }
@@ -401,7 +411,7 @@ const EXAMPLE_HEAD: &str = "\
 # Every key of plugnode's configuration with its default. Start plugnode with: plugnode run -c plugnode.toml
 #
 # Written from the source: the same texts with types and variables are in docs/configuration.md.
-# A line that begins with `#` directly followed by a letter is a key that is unset; remove the `#` to set it.
+# A line that begins with `#` directly followed by a letter is a key that is unset; remove the `#` to set it. So is `#[[api.key]]`.
 # The environment overrides this file: PLUGNODE_HTTP__LISTEN is `listen` in [http], PLUGNODE_APP__0__COMPONENT is
 # `component` of the first [[app]]. Relative paths start at the folder of this file. Sizes are \"64MB\", \"1MiB\" or a
 # number of bytes. Keys that end with -ms are whole milliseconds.

@@ -73,6 +73,7 @@ fn example_is_valid_and_has_the_defaults() {
         "plugnode.pem",
         "plugnode.key",
         "token.secret",
+        "office.secret",
         "token.pem",
         "token-ca.pem",
         "https.pem",
@@ -103,6 +104,7 @@ fn example_has_every_key_and_no_other() {
         let mut json = serde_json::to_value(config).unwrap();
         json["app"] = json["app"][0].take();
         json["webhook"] = json["webhook"][0].take();
+        json["api"]["key"] = json["api"]["key"][0].take();
         let mut found = BTreeSet::new();
         keys(&json, String::new(), &mut found);
         found
@@ -110,6 +112,10 @@ fn example_has_every_key_and_no_other() {
     let known = json(&Config {
         apps: vec![App::default()],
         webhooks: vec![Webhook::default()],
+        api: ApiSettings {
+            keys: vec![ApiKey::default()],
+            ..ApiSettings::default()
+        },
         ..Config::default()
     });
 
@@ -117,6 +123,7 @@ fn example_has_every_key_and_no_other() {
     let mut example = serde_json::to_value(example).unwrap();
     example["app"] = example["app"][0].take();
     example["webhook"] = example["webhook"][0].take();
+    example["api"]["key"] = example["api"]["key"][0].take();
     let mut documented = BTreeSet::new();
     keys(&example, String::new(), &mut documented);
 

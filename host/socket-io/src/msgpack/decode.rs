@@ -45,6 +45,17 @@ pub(crate) fn decode(data: &[u8]) -> Result<IncomingPacket, Malformed> {
     Ok(IncomingPacket { namespace, content })
 }
 
+/// Decodes a value that is no packet.
+///
+/// # Errors
+/// If it is not exactly one value.
+pub(super) fn value(data: &[u8]) -> Result<RawPayload, Malformed> {
+    let mut reader = Reader::new(data, Dialect::Client);
+    let value = reader.payload()?;
+    reader.end()?;
+    Ok(value)
+}
+
 /// The fields of a packet.
 #[derive(Debug)]
 struct Fields {

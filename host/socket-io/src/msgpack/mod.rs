@@ -18,6 +18,26 @@ mod encode;
 pub(crate) use decode::{decode, decode_emission};
 pub(crate) use encode::{connect_error, encode};
 
+use bytes::Bytes;
+
+use crate::malformed::Malformed;
+use crate::raw_payload::RawPayload;
+
+/// Reads a value in MessagePack as JSON with attachments.
+///
+/// # Errors
+/// If it is not one value, or nested too deeply.
+pub fn to_json(data: &[u8]) -> Result<RawPayload, Malformed> {
+    decode::value(data)
+}
+
+/// Writes JSON with attachments as MessagePack. Attachments without a placeholder are left out.
+pub fn from_json(json: &str, attachments: &[Bytes]) -> Bytes {
+    // An attachment that several placeholders refer to is written as often: more than that is cut to nothing.
+    let most = attachments.iter().map(Bytes::len).sum::<usize>().saturating_mul(2);
+    encode::encode(json, attachments, most).unwrap_or_else(|_| Bytes::from_static(&[0xc0]))
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

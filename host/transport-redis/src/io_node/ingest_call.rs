@@ -52,6 +52,7 @@ impl IngestEvent {
         let client = client_key(event);
         let order = match &event.kind {
             EventKind::LateReply { client, .. } => client_key_of(&event.namespace, client),
+            EventKind::Call(call) => client_key_of(&event.namespace, &call.order),
             _ => client.clone(),
         };
         Self {

@@ -282,7 +282,9 @@ impl State {
     /// Appends a command to the outboxes of the io-nodes that it has to reach.
     pub(super) fn route(&mut self, mut command: Command, event: &Event) {
         if needs_another_asker(&command, event) {
-            ask_by_another(&mut command, self.io_nodes.keys());
+            // Unlisted members have no clients, or are about to end.
+            let listed = self.io_nodes.iter().filter(|(_, io)| io.is_listed);
+            ask_by_another(&mut command, listed.map(|(node, _)| node));
         }
         if self.io_nodes.len() == 1
             && let Some(io) = self.io_nodes.values_mut().next()

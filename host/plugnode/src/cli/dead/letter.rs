@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::super::format::{self, plain, time};
-use plugnode_message::{Event, EventKind, Handshake, LATE_REPLY, Payload};
+use plugnode_message::{CallAction, Event, EventKind, Handshake, LATE_REPLY, Payload};
 use plugnode_transport::{DeadContent, DeadLetter};
 
 const COLUMNS: [&str; 8] = [
@@ -151,6 +151,15 @@ fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
         EventKind::Timer { fired, data, .. } => {
             json!({ "timer": &*fired.key, "due": time(fired.due_ms), "missed": fired.missed, "data": show(data) })
         }
+        EventKind::Call(call) => match &call.action {
+            CallAction::Event { data, content_type, .. } => {
+                let content_type = content_type.as_ref().map(|media| media.to_string());
+                json!({ "data": show(data), "content_type": content_type, "api_node": call.api_node.as_str() })
+            }
+            CallAction::Commands(commands) => {
+                json!({ "commands": commands.len(), "api_node": call.api_node.as_str() })
+            }
+        },
         EventKind::Custom { data, content_type, .. } => {
             let content_type = content_type.as_ref().map(|media| media.to_string());
             json!({ "data": show(data), "content_type": content_type })
@@ -187,6 +196,10 @@ fn name(event: &Event) -> Option<&str> {
         EventKind::Message { event, .. } => Some(event),
         EventKind::Custom { kind, .. } | EventKind::Timer { kind, .. } => Some(kind),
         EventKind::LateReply { .. } => Some(LATE_REPLY),
+        EventKind::Call(call) => match &call.action {
+            CallAction::Event { kind, .. } => Some(kind),
+            CallAction::Commands(_) => None,
+        },
         _ => None,
     }
 }

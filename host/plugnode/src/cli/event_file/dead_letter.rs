@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::effects::arguments_of;
 use super::entry::reason_name;
 use super::notation::{arguments, key, text};
-use plugnode_message::{Event, EventKind, Handshake};
+use plugnode_message::{CallAction, Event, EventKind, Handshake};
 
 /// Contents of a file with this event.
 ///
@@ -52,29 +52,33 @@ pub(in super::super) fn file_of_event(event: &Event) -> Result<String> {
             kind,
             data,
             content_type,
-        } => {
-            put("custom", &text(kind));
-            match std::str::from_utf8(data) {
-                Ok(data) => put("data", &text(data)),
-                Err(_) => put("base64", &text(&BASE64.encode(data))),
-            }
-            if let Some(content_type) = content_type {
-                put("content-type", &text(content_type));
-            }
-        }
+        } => custom(&mut put, kind, data, content_type.as_deref()),
+        EventKind::Call(call) => match &call.action {
+            CallAction::Event {
+                kind,
+                data,
+                content_type,
+            } => custom(&mut put, kind, data, content_type.as_deref()),
+            CallAction::Commands(_) => bail!("cannot save a call of the server API that no handler receives"),
+        },
         // Handlers receive it as a custom event.
-        EventKind::Timer { kind, data, .. } => {
-            put("custom", &text(kind));
-            match std::str::from_utf8(data) {
-                Ok(data) => put("data", &text(data)),
-                Err(_) => put("base64", &text(&BASE64.encode(data))),
-            }
-        }
+        EventKind::Timer { kind, data, .. } => custom(&mut put, kind, data, None),
         EventKind::Reply { .. } | EventKind::LateReply { .. } => {
             bail!("cannot save a reply by itself: save the event that makes the request, and add the reply to the file")
         }
     }
     Ok(file)
+}
+
+fn custom(put: &mut impl FnMut(&str, &str), kind: &str, data: &[u8], content_type: Option<&str>) {
+    put("custom", &text(kind));
+    match std::str::from_utf8(data) {
+        Ok(data) => put("data", &text(data)),
+        Err(_) => put("base64", &text(&BASE64.encode(data))),
+    }
+    if let Some(content_type) = content_type {
+        put("content-type", &text(content_type));
+    }
 }
 
 fn connection(handshake: &Handshake) -> String {

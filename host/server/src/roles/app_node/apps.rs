@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::app::App;
 use plugnode_message::namespaces::Namespaces;
-use plugnode_message::{Namespace, SessionId};
+use plugnode_message::{KeyValue, Namespace, SessionId};
 use plugnode_transport::Standing;
 
 /// The apps of this node, by namespace.
@@ -19,15 +19,18 @@ pub(super) struct Apps {
     store_is_away: AtomicBool,
     /// Whether this node renews its lease in time.
     pub(super) standing: Standing,
+    /// The store, for the idempotency keys of calls.
+    pub(super) key_value: Arc<dyn KeyValue>,
 }
 
 impl Apps {
-    pub(super) fn new(standing: Standing) -> Self {
+    pub(super) fn new(standing: Standing, key_value: Arc<dyn KeyValue>) -> Self {
         Self {
             apps: Vec::new(),
             by_namespace: Namespaces::default(),
             store_is_away: AtomicBool::new(false),
             standing,
+            key_value,
         }
     }
 

@@ -1,14 +1,17 @@
-//! Tells a client that its event became a dead letter, so that it does not wait in vain.
+//! Tells a client, or a caller of the server API, that its event became a dead letter, so that it does not wait in vain.
 
-use plugnode_message::{Command, Event, EventId, EventKind, Payload, Refusal};
+use plugnode_message::{CallOutcome, Command, Event, EventId, EventKind, Payload, Refusal};
 use plugnode_runtime::AppSettings;
 
 /// The refusal of a client whose connection event could not be handled.
 const UNDECIDED: &str = "the server could not decide";
 
 /// The commands for the client of a failed event: it is refused if it waits for admission; an acknowledgement that it waits for
-/// is answered with the error `failed`. `app` is None if no app is bound to the event's namespace.
+/// is answered with the error `failed`, and so is a call of the server API. `app` is None if no app is bound to the event's namespace.
 pub(super) fn failure_notice(app: Option<&AppSettings>, id: EventId, event: &Event) -> Vec<Command> {
+    if let EventKind::Call(call) = &event.kind {
+        return vec![call.answer(CallOutcome::Failed(id))];
+    }
     let Some(client) = &event.client else {
         return Vec::new();
     };

@@ -8,7 +8,8 @@
 //! - [`Apps`] finds the `app` of the event's namespace. The app gives the event to the release in use (`loaded_release`), or to
 //!   the `candidate` on trial.
 //!
-//! - `webhooks` tells other programs of events, and of what became of them.
+//! A call of the server API takes the same way, but for `calls`, which carries out its commands without a handler. `webhooks` tells other
+//! programs of events, and of what became of them.
 //!
 //! Beside this way, `board_watcher` reads the board of releases, a `follower` for each app loads and replaces releases as the
 //! board says, and [`Rollouts`] reports to the cluster and advances rollouts. `app_start` starts the apps with the node.
@@ -19,6 +20,7 @@ mod app;
 mod app_start;
 mod apps;
 mod board_watcher;
+mod calls;
 mod candidate;
 mod completions;
 mod engine;
@@ -69,7 +71,7 @@ impl AppNode {
     /// If a component cannot be loaded or started, or the transport cannot be joined.
     pub async fn start(setup: AppNodeSetup, engine: Engine, transport: Transport, shutdown: &Shutdown) -> Result<Self> {
         let webhooks = Arc::new(Webhooks::new(setup.webhooks)?);
-        let mut apps = Apps::new(transport.nodes.standing());
+        let mut apps = Apps::new(transport.nodes.standing(), transport.key_value.clone());
         for source in setup.apps {
             let namespace = source.settings.namespace.clone();
             let app = app_start::start(source, setup.settings.kept_releases, &transport, &engine, shutdown)

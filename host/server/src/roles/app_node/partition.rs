@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::apps::Apps;
+use super::calls::Lookup;
 use super::patches::Patches;
 use super::scheduler::Scheduler;
 use super::settings::Retries;
@@ -45,8 +46,8 @@ pub(super) async fn run(
     } = lease;
     debug!(%partition, "partition leased");
     let jobs = TaskTracker::new();
-    let (scheduler, outcomes) = Scheduler::new(apps, webhooks, retries, Patches::new(patches), jobs.clone());
-    let ended = work_on(&mut *log, &*commits, scheduler, outcomes, &stopping).await;
+    let (scheduler, outcomes, lookups) = Scheduler::new(apps, webhooks, retries, Patches::new(patches), jobs.clone());
+    let ended = work_on(&mut *log, &*commits, scheduler, outcomes, lookups, &stopping).await;
     // Jobs of a lost partition run on in the pool, and their outcomes are dropped. They are awaited, because the next lease may be
     // this node's again and begins with the same events.
     jobs.close();
@@ -73,6 +74,7 @@ async fn work_on(
     commits: &dyn Commits,
     mut scheduler: Scheduler,
     mut outcomes: mpsc::Receiver<JobOutcome>,
+    mut lookups: mpsc::Receiver<Lookup>,
     stopping: &CancellationToken,
 ) -> Result<()> {
     let mut reading = true;
@@ -100,6 +102,7 @@ async fn work_on(
             _ = outcomes.recv_many(&mut batch, BATCH), if scheduler.has_running() => {
                 scheduler.process_outcomes(batch.drain(..), reading);
             }
+            Some(lookup) = lookups.recv(), if scheduler.has_running() => scheduler.process_lookup(lookup, reading),
             () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => scheduler.retry_due(),
             () = &mut stopped, if reading => {
                 scheduler.stop();

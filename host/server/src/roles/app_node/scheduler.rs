@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::app::TrialAttempt;
 use super::apps::Apps;
+use super::calls::{self, Lookup};
 use super::completions::{AfterCommit, Completion, Completions};
 use super::failure_notice::failure_notice;
 use super::in_flight::{ClientKey, InFlightEvent};
@@ -25,7 +26,7 @@ use super::retry_schedule::{RetrySchedule, conflict_delay};
 use super::settings::Retries;
 use super::webhooks::Webhooks;
 use plugnode_message::id_map::ById;
-use plugnode_message::{Command, Effects, EventId, EventKind, WebhookDelivery};
+use plugnode_message::{Call, CallAction, CallOutcome, Command, Effects, Event, EventId, EventKind, WebhookDelivery};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
@@ -45,6 +46,8 @@ pub(super) struct Scheduler {
     retries: Retries,
     /// Where the pool sends the outcomes of jobs.
     done: mpsc::Sender<JobOutcome>,
+    /// Where the idempotency keys of calls come back from the store.
+    looked_up: mpsc::Sender<Lookup>,
     /// Events in the pool or in `retry_schedule`, by sequence number.
     running: ById<u64, InFlightEvent>,
     /// The events behind a client's running one. A client with a running event has an entry.
@@ -63,21 +66,24 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler without events, and the receiver of its jobs' outcomes, for `process_outcomes`.
+    /// A scheduler without events; the receiver of its jobs' outcomes, for `process_outcomes`, and that of lookups, for
+    /// `process_lookup`.
     pub(super) fn new(
         apps: Arc<Apps>,
         webhooks: Arc<Webhooks>,
         retries: Retries,
         patches: Patches,
         jobs: TaskTracker,
-    ) -> (Self, mpsc::Receiver<JobOutcome>) {
+    ) -> (Self, mpsc::Receiver<JobOutcome>, mpsc::Receiver<Lookup>) {
         let (done, outcomes) = mpsc::channel(MAX_STARTED);
+        let (looked_up, lookups) = mpsc::channel(MAX_STARTED);
         let scheduler = Self {
             apps,
             webhooks,
             stopping: CancellationToken::new(),
             retries,
             done,
+            looked_up,
             running: ById::default(),
             waiting: ById::default(),
             waiting_count: 0,
@@ -88,7 +94,7 @@ impl Scheduler {
             retry_schedule: RetrySchedule::default(),
             jobs,
         };
-        (scheduler, outcomes)
+        (scheduler, outcomes, lookups)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -176,7 +182,7 @@ impl Scheduler {
         self.complete(sequence, Verdict::Dead(death, only(commands)));
     }
 
-    /// Gives an event to its app. Without an app it becomes a dead letter.
+    /// Begins an attempt at an event.
     fn attempt(&mut self, sequence: u64) {
         if self.apps.standing.is_overdue() {
             // Another app-node may be about to get the partition.
@@ -196,6 +202,79 @@ impl Scheduler {
             running.unneeded_patches.extend(unneeded);
         }
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempts, "handling event");
+        if let EventKind::Call(call) = &event.kind {
+            return self.attempt_call(id, call, event.clone());
+        }
+        self.submit(id, event);
+    }
+
+    /// Carries out a call of the server API: without a key at once, else when the key was looked up.
+    fn attempt_call(&mut self, id: EventId, call: &Call, event: Arc<Event>) {
+        if let Some(key) = call.key.clone() {
+            let (store, looked_up, token) = (self.apps.key_value.clone(), self.looked_up.clone(), self.jobs.token());
+            tokio::spawn(async move {
+                let lookup = Lookup::of(id.sequence, key, store).await;
+                // It has room for as many lookups as events run. When it is closed, nobody waits.
+                let _ = looked_up.try_send(lookup);
+                drop(token);
+            });
+            return;
+        }
+        match calls::effects(call, id) {
+            Some(effects) => self.complete(id.sequence, Verdict::Done(effects)),
+            None => self.submit(id, event),
+        }
+    }
+
+    /// Goes on with a call whose key was looked up. Without `goes_on`, no handler is called any more.
+    pub(super) fn process_lookup(&mut self, lookup: Lookup, goes_on: bool) {
+        let Lookup { sequence, record } = lookup;
+        let Some(running) = self.running.get_mut(&sequence) else {
+            return;
+        };
+        let (id, event) = (running.delivery.id, running.delivery.event.clone());
+        let EventKind::Call(call) = &event.kind else { return };
+        if record.is_ok() && running.unavailable.is_some() {
+            self.apps.store_is_back();
+        }
+        match record {
+            Err(reason) => self.wait_for_store(sequence, &reason),
+            Ok(Some(record)) => {
+                let outcome = call
+                    .key
+                    .as_ref()
+                    .map_or(CallOutcome::KeyReused, |key| key.repeated(&record));
+                self.complete(sequence, Verdict::Done(calls::only_answer(call, outcome)));
+            }
+            Ok(None) => match calls::effects(call, id) {
+                Some(effects) => self.complete(sequence, Verdict::Done(effects)),
+                None if goes_on => self.submit(id, event),
+                None => drop(self.running.remove(&sequence)),
+            },
+        }
+        if !goes_on {
+            self.stop();
+        }
+    }
+
+    /// Tries an event again after a pause, because the key-value store cannot be read. The attempt does not count.
+    fn wait_for_store(&mut self, sequence: u64, reason: &str) {
+        let Some(running) = self.running.get_mut(&sequence) else {
+            return;
+        };
+        metrics::STORE_UNAVAILABLE.increment();
+        debug!(messaging.message.id = %running.delivery.id, error = %reason, "event waits for the key-value store");
+        self.apps.store_is_away(reason);
+        let delay = running.unavailable_delay();
+        running.attempts -= 1;
+        self.retry_schedule.insert(delay, sequence);
+    }
+
+    /// Gives an event to its app. Without an app it becomes a dead letter.
+    fn submit(&mut self, id: EventId, event: Arc<Event>) {
+        let Some(running) = self.running.get(&id.sequence) else {
+            return;
+        };
         let job = Job {
             id,
             attempt: running.attempts,
@@ -217,7 +296,7 @@ impl Scheduler {
             app: None,
         };
         let commands = failure_notice(None, id, &job.event);
-        self.complete(sequence, Verdict::Dead(death, only(commands)));
+        self.complete(id.sequence, Verdict::Dead(death, only(commands)));
     }
 
     /// Takes the outcomes of jobs: completes each event or schedules its next attempt. Without `goes_on` there are no further
@@ -249,13 +328,7 @@ impl Scheduler {
             Ok(_) => {}
             Err(failure) => {
                 if let Some(reason) = running.host_fault(failure) {
-                    metrics::STORE_UNAVAILABLE.increment();
-                    debug!(messaging.message.id = %id, error = %reason, "event waits for the key-value store");
-                    self.apps.store_is_away(reason);
-                    let delay = running.unavailable_delay();
-                    running.attempts -= 1;
-                    self.retry_schedule.insert(delay, id.sequence);
-                    return;
+                    return self.wait_for_store(id.sequence, reason);
                 }
             }
         }
@@ -270,7 +343,12 @@ impl Scheduler {
         }
         running.release = Some(outcome.release);
         match outcome.result {
-            Ok(effects) => self.complete(id.sequence, Verdict::Done(effects)),
+            Ok(mut effects) => {
+                if let EventKind::Call(call) = &running.delivery.event.kind {
+                    calls::complete(call, id, &mut effects);
+                }
+                self.complete(id.sequence, Verdict::Done(effects));
+            }
             Err(failure) => self.attempt_failed(id.sequence, &failure),
         }
     }
@@ -336,6 +414,7 @@ impl Scheduler {
         if conflict == Conflict::Changed {
             event.attempts -= 1;
         }
+        let delivered = event.delivery.event.clone();
         self.running.insert(id.sequence, event);
         match conflict {
             Conflict::Changed => {
@@ -346,7 +425,14 @@ impl Scheduler {
                     false => self.retry_schedule.insert(delay, id.sequence),
                 }
             }
-            Conflict::Impossible(reason) => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
+            Conflict::Impossible(reason) => match &delivered.kind {
+                // Its record does not fit: nothing but the answer is committed.
+                EventKind::Call(call) if matches!(call.action, CallAction::Commands(_)) => {
+                    let answer = calls::only_answer(call, CallOutcome::Refused(reason));
+                    self.complete(id.sequence, Verdict::Done(answer));
+                }
+                _ => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
+            },
         }
     }
 

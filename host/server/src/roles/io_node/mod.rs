@@ -39,7 +39,6 @@ mod service;
 mod settings;
 mod settings_updater;
 mod setup;
-mod summary;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
 use super::program_backlog::ProgramBacklog;
-use super::summary;
+use crate::summary;
 use plugnode_message::{
     Asker, Audience, Command, Event, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
     now_ms,

@@ -1,4 +1,4 @@
-//! Merges the answers of all io-nodes to a question into the reply that the handler gets: a JSON array with one object.
+//! Merges the answers of all io-nodes to a question into one reply, for a handler or a caller of the API: a JSON array with one object.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use plugnode_message::json::with_placeholders_moved;
 use plugnode_message::{NodeId, Part, Payload};
 
 /// Merges the answers of these io-nodes, and names those that were silent.
-pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload {
+pub(crate) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload {
     let mut summary = Summary::default();
     let nodes: Vec<_> = heard.keys().map(|node| node.as_str().to_owned()).collect();
     for (node, part) in heard {

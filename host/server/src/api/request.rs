@@ -1,0 +1,232 @@
+//! The bodies of requests and of answers. The OpenAPI document is written from these types and their doc texts.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The clients of a namespace that a request is for. It names channels or clients, or says `all`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Except {
+    /// All clients in these channels.
+    #[serde(default)]
+    pub(super) to: Vec<String>,
+    /// These clients, by session id.
+    #[serde(default)]
+    pub(super) clients: Vec<String>,
+}
+
+/// Declares a request with the fields of an audience, which serde cannot flatten: raw JSON cannot be buffered.
+macro_rules! with_audience {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub(super) struct $name {
+            /// The namespace. Default: `/`.
+            #[serde(default = "root")]
+            pub(super) namespace: String,
+            /// All clients in these channels.
+            #[serde(default)]
+            pub(super) to: Vec<String>,
+            /// These clients, by session id.
+            #[serde(default)]
+            pub(super) clients: Vec<String>,
+            /// All clients of the namespace; only without `to` and `clients`.
+            #[serde(default)]
+            pub(super) all: bool,
+            /// The clients to leave out.
+            #[serde(default)]
+            pub(super) except: Except,
+            $($(#[$field_doc])* pub(super) $field: $kind,)*
+        }
+
+        impl $name {
+            pub(super) fn audience(&mut self) -> AudienceFields {
+                AudienceFields {
+                    namespace: std::mem::take(&mut self.namespace),
+                    to: std::mem::take(&mut self.to),
+                    clients: std::mem::take(&mut self.clients),
+                    all: self.all,
+                    except: std::mem::take(&mut self.except),
+                }
+            }
+        }
+    };
+}
+
+/// The fields of an audience.
+pub(super) struct AudienceFields {
+    pub(super) namespace: String,
+    pub(super) to: Vec<String>,
+    pub(super) clients: Vec<String>,
+    pub(super) all: bool,
+    pub(super) except: Except,
+}
+
+with_audience! {
+    /// Emits an event to clients.
+    Publish {
+        /// The name of the event.
+        event: String,
+        /// The arguments of the event.
+        #[serde(default)]
+        #[schemars(with = "Vec<Value>")]
+        args: Option<Box<RawValue>>,
+        /// Skip clients that are not ready to receive.
+        #[serde(default)]
+        volatile: bool,
+    }
+}
+
+with_audience! {
+    /// Subscribes clients to channels.
+    Join {
+        /// The channels.
+        channels: Vec<String>,
+    }
+}
+
+with_audience! {
+    /// Unsubscribes clients from channels.
+    Leave {
+        /// The channels.
+        channels: Vec<String>,
+    }
+}
+
+with_audience! {
+    /// Disconnects clients.
+    Disconnect {
+        /// Close the whole connection, after which a JavaScript client reconnects, instead of leaving the namespace.
+        #[serde(default)]
+        close: bool,
+    }
+}
+
+with_audience! {
+    /// Finds clients.
+    Find {
+        /// Number of clients to describe; all are counted. At most 10,000.
+        #[serde(default = "most")]
+        most: u32,
+        /// Time for all io-nodes to answer, in milliseconds; at most 60,000.
+        #[serde(default = "find_timeout")]
+        timeout_ms: u32,
+    }
+}
+
+/// Gives a custom event to the handler of the app that serves a namespace.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Event {
+    /// The namespace. Default: `/`.
+    #[serde(default = "root")]
+    pub(super) namespace: String,
+    /// The kind of the event, with a version at the end, such as `acme.price-change/1`.
+    pub(super) kind: String,
+    /// The content: any JSON. In MessagePack, a binary value is passed on as these bytes.
+    #[serde(default)]
+    #[schemars(with = "Value")]
+    pub(super) data: Option<Box<RawValue>>,
+    /// Events with the same text here are handled in order, one at a time. Without it, no order is promised.
+    #[serde(default)]
+    pub(super) order: Option<String>,
+    /// What to wait for.
+    #[serde(default)]
+    pub(super) wait: Wait,
+    /// Time to wait, in milliseconds; at most 60,000.
+    #[serde(default = "event_timeout")]
+    pub(super) timeout_ms: u32,
+}
+
+/// What the answer to an event waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Wait {
+    /// Nothing: the event will be handled. The answer is 202.
+    Accepted,
+    /// The handler has handled the event. The answer has its acknowledgement, if it made one.
+    #[default]
+    Handled,
+    /// The acknowledgement, which the handler may also make in a later event.
+    Acknowledged,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+fn most() -> u32 {
+    1_000
+}
+
+fn find_timeout() -> u32 {
+    2_000
+}
+
+fn event_timeout() -> u32 {
+    10_000
+}
+
+/// The request was carried out.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Done {
+    /// The id of the event that carried it out.
+    pub(super) event: String,
+    /// Whether an earlier request with the same idempotency key had done it.
+    pub(super) repeated: bool,
+}
+
+/// The event was handled.
+#[derive(Debug, Serialize, JsonSchema)]
+#[allow(dead_code, reason = "describes what `media` writes")]
+pub(super) struct Handled {
+    /// The id of the event.
+    pub(super) event: String,
+    /// Whether an earlier request with the same idempotency key had done it.
+    pub(super) repeated: bool,
+    /// The arguments of the acknowledgement; missing without one. In JSON, `{"_placeholder":true,"num":N}` stands for a binary value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) args: Option<Vec<Value>>,
+    /// In JSON: the binary values of `args`, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attachments: Option<Vec<String>>,
+}
+
+/// The transport has accepted the request: it will be carried out once, and was not in time for this answer.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Accepted {
+    /// True.
+    pub(super) accepted: bool,
+}
+
+/// The clients that were found.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "describes what `summary` writes")]
+pub(super) struct Found {
+    /// Number of matching clients.
+    pub(super) count: u32,
+    /// Up to `most` of them.
+    pub(super) clients: Vec<FoundClient>,
+    /// The io-nodes that answered.
+    pub(super) nodes: Vec<String>,
+    /// The io-nodes that did not answer in time. The rest of the answer does not cover them.
+    pub(super) silent: Vec<String>,
+}
+
+/// A client that was found.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct FoundClient {
+    /// Its session id.
+    pub(super) id: String,
+    /// The io-node that holds its connection.
+    pub(super) io_node: String,
+    /// Its attributes.
+    pub(super) attributes: Value,
+    /// The channels that it is in.
+    pub(super) channels: Vec<String>,
+}

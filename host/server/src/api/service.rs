@@ -1,0 +1,394 @@
+//! Answers the requests of the API.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::service::Service;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use parking_lot::RwLock;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::{self, timeout, timeout_at};
+
+use super::ApiSetup;
+use super::keys::{Key, KeyRing, Permission};
+use super::media::Media;
+use super::member::{Heard, Member, NotAccepted, OpenCall};
+use super::openapi;
+use super::plan::{Plan, Work, plan};
+use super::problem::Problem;
+use super::request::Wait;
+use crate::http::{BoxError, whole_body};
+use crate::summary;
+use plugnode_message::{Call, CallKey, CallOutcome, Event, EventKind, NodeId, Payload, SessionId, now_ms};
+use plugnode_process::metrics;
+
+const PREFIX: &str = "/api/v1/";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Bytes of an idempotency key.
+const MAX_KEY: usize = 255;
+/// Added to the time for io-nodes to answer, for the way of the answers.
+const TRANSIT: Duration = Duration::from_millis(500);
+
+/// Answers the requests of the API. Clones share its state.
+#[derive(Clone)]
+pub(super) struct ApiService(Arc<Inner>);
+
+struct Inner {
+    keys: RwLock<Arc<KeyRing>>,
+    member: Member,
+    calls: Semaphore,
+    setup: ApiSetup,
+}
+
+impl ApiService {
+    pub(super) fn new(mut setup: ApiSetup, member: Member) -> Self {
+        let keys = std::mem::take(&mut setup.keys);
+        Self(Arc::new(Inner {
+            keys: RwLock::new(Arc::new(keys)),
+            member,
+            calls: Semaphore::new(setup.settings.max_calls),
+            setup,
+        }))
+    }
+
+    pub(super) fn replace_keys(&self, keys: Arc<KeyRing>) {
+        *self.0.keys.write() = keys;
+    }
+}
+
+impl Inner {
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, Problem>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let operation = match request.uri().path().strip_prefix(PREFIX) {
+            Some("openapi.json") if request.method() == Method::GET => {
+                let document = openapi::document();
+                return Ok(response(StatusCode::OK, Media::Json.header(), document.into()));
+            }
+            Some("openapi.json") => return Err(Problem::method_not_allowed("GET")),
+            Some("publish") => Permission::Publish,
+            Some("join") => Permission::Join,
+            Some("leave") => Permission::Leave,
+            Some("disconnect") => Permission::Disconnect,
+            Some("find") => Permission::Find,
+            Some("event") => Permission::Event,
+            _ => {
+                let detail = format!(
+                    "there is no such path; use {PREFIX} and publish, join, leave, disconnect, find, event or openapi.json"
+                );
+                return Err(Problem::not_found(detail));
+            }
+        };
+        if request.method() != Method::POST {
+            return Err(Problem::method_not_allowed("POST"));
+        }
+        let keys = self.keys.read().clone();
+        let key = bearer(request.headers()).and_then(|secret| keys.find(secret));
+        let key = keys.get(key.ok_or_else(Problem::unauthorized)?);
+        key.count(Instant::now()).map_err(Problem::too_fast)?;
+        if !key.may(operation) {
+            let name = word(operation);
+            let detail = format!(
+                "the key {:?} lacks the permission {name}; add it to its permissions",
+                key.name
+            );
+            return Err(Problem::forbidden(detail));
+        }
+        let media = Media::of_body(request.headers())?;
+        let answer_media = Media::for_answer(request.headers(), media)?;
+        let idempotency = idempotency_key(request.headers())?.map(str::to_owned);
+        // Also bounds the memory of bodies.
+        let Ok(_permit) = self.calls.try_acquire() else {
+            return Err(Problem::unavailable(
+                "too many calls are running; send again, or raise [api] max-calls",
+            ));
+        };
+        let body = self.body(request).await?;
+        let payload = media.read(&body)?;
+        let plan = plan(operation, &payload, self.setup.settings.max_batch)?;
+        for namespace in &plan.namespaces {
+            self.check_namespace(key, namespace)?;
+        }
+        let idempotency = idempotency.map(|name| CallKey {
+            name: format!("{}\0{name}", key.name).into(),
+            digest: digest(operation, media, &body),
+        });
+        self.carry_out(plan, idempotency, answer_media).await
+    }
+
+    async fn body<B>(&self, request: Request<B>) -> Result<Bytes, Problem>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let most = self.setup.settings.max_body.in_memory();
+        match timeout(self.setup.http.body_timeout, whole_body(request, most)).await {
+            Ok(Ok(request)) => Ok(request.into_body()),
+            Ok(Err(StatusCode::PAYLOAD_TOO_LARGE)) => {
+                let detail = format!("the body has more than {most} bytes; send less, or raise [api] max-body");
+                Err(Problem::too_large(detail))
+            }
+            Ok(Err(_)) => Err(Problem::malformed("the body ended before its length")),
+            Err(_) => Err(Problem::body_timeout()),
+        }
+    }
+
+    fn check_namespace(&self, key: &Key, namespace: &str) -> Result<(), Problem> {
+        if !key.may_use(namespace) {
+            let detail = format!(
+                "the key {:?} is not for the namespace {namespace:?}; add it to its namespaces",
+                key.name
+            );
+            return Err(Problem::forbidden(detail).of_field("namespace"));
+        }
+        if self.setup.namespaces.find(namespace).is_none() {
+            let detail =
+                format!("no app serves the namespace {namespace:?}, so it has no clients; add an [[app]] for it");
+            return Err(Problem::not_found(detail).of_field("namespace"));
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        plan: Plan,
+        key: Option<CallKey>,
+        media: Media,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let Plan {
+            namespaces,
+            order,
+            work,
+        } = plan;
+        let call = self.member.open();
+        let namespace = namespaces.into_iter().next().unwrap_or_default();
+        let order = order.unwrap_or_else(|| SessionId::from(format!("#{}#{}", self.member.node(), call.id)));
+        let event = Event {
+            namespace: namespace.as_str().into(),
+            client: None,
+            received_at_ms: now_ms(),
+            kind: EventKind::Call(Box::new(Call {
+                api_node: self.member.node().clone(),
+                id: call.id,
+                action: work.action(call.id, self.member.node(), &namespace, &order),
+                order,
+                // A question changes nothing.
+                key: key.filter(|_| !matches!(work, Work::Find { .. })),
+            })),
+        };
+        let offered = self.member.offer(event, self.setup.settings.accept_timeout).await;
+        offered.map_err(not_accepted)?;
+        match work {
+            Work::Commands(_) => self.committed(call, media).await,
+            Work::Find { timeout_ms, .. } => self.found(call, timeout_ms, media).await,
+            Work::Event {
+                wait: Wait::Accepted, ..
+            } => Ok(accepted(media)),
+            Work::Event { wait, timeout, .. } => handled(call, wait, timeout, media).await,
+        }
+    }
+
+    /// Waits for the commit of commands.
+    async fn committed(&self, mut call: OpenCall, media: Media) -> Result<Response<Full<Bytes>>, Problem> {
+        match timeout(self.setup.settings.commit_timeout, call.next()).await {
+            // It will be committed: it must not be repeated.
+            Err(_) => Ok(accepted(media)),
+            Ok(Some(Heard::Outcome(outcome))) => match outcome {
+                CallOutcome::Done { event, repeated, .. } => Ok(done(event.to_string(), repeated, None, media)),
+                other => Err(not_done(other)),
+            },
+            Ok(_) => Err(lost()),
+        }
+    }
+
+    /// Waits for the answers of all io-nodes.
+    async fn found(&self, mut call: OpenCall, timeout_ms: u32, media: Media) -> Result<Response<Full<Bytes>>, Problem> {
+        let patience = Duration::from_millis(timeout_ms.into()) + TRANSIT;
+        let deadline = time::Instant::now() + patience;
+        let Some(there) = self.member.io_nodes(patience).await else {
+            return Err(Problem::unavailable("the list of io-nodes cannot be read; send again"));
+        };
+        let mut heard = std::collections::BTreeMap::new();
+        let mut is_asked = false;
+        while !is_asked || !there.iter().all(|node| heard.contains_key(node)) {
+            match timeout_at(deadline, call.next()).await {
+                Err(_) => break,
+                Ok(None) => return Err(lost()),
+                Ok(Some(Heard::Outcome(CallOutcome::Done { .. }))) => is_asked = true,
+                Ok(Some(Heard::Outcome(other))) => return Err(not_done(other)),
+                Ok(Some(Heard::Part(node, part))) => drop(heard.insert(node, part)),
+            }
+        }
+        if !is_asked && heard.is_empty() {
+            return Err(Problem::timeout(
+                "no app-node asked the io-nodes in time; send again, or raise timeout-ms",
+            ));
+        }
+        let silent: Vec<NodeId> = there.into_iter().filter(|node| !heard.contains_key(node)).collect();
+        let merged = summary::of(heard, silent);
+        let merged: Option<[Map<String, Value>; 1]> = serde_json::from_str(&merged.json).ok();
+        let mut fields = merged.map(|[fields]| fields).unwrap_or_default();
+        fields.entry("count").or_insert(json!(0));
+        fields.entry("clients").or_insert(json!([]));
+        metrics::API_CALLS.increment();
+        Ok(response(StatusCode::OK, media.header(), media.write(fields, None)))
+    }
+}
+
+/// Waits until a handler has handled or acknowledged an event.
+async fn handled(
+    mut call: OpenCall,
+    wait: Wait,
+    patience: Duration,
+    media: Media,
+) -> Result<Response<Full<Bytes>>, Problem> {
+    let deadline = time::Instant::now() + patience;
+    let (mut done_by, mut early) = (None, None);
+    loop {
+        let heard = match timeout_at(deadline, call.next()).await {
+            Ok(heard) => heard.ok_or_else(lost)?,
+            Err(_) => {
+                let detail = match done_by {
+                    None => {
+                        "the event was accepted and will be handled; it was not in time. Repeat the request with its Idempotency-Key to learn the outcome"
+                    }
+                    Some(_) => {
+                        "the handler has handled the event and has not acknowledged it; see whether it answers the ack-id"
+                    }
+                };
+                return Err(Problem::timeout(detail));
+            }
+        };
+        match heard {
+            Heard::Outcome(CallOutcome::Done {
+                event,
+                answer,
+                repeated,
+            }) => {
+                let answer = answer.or(early.take());
+                if answer.is_some() || wait == Wait::Handled || repeated {
+                    return Ok(done(event.to_string(), repeated, answer, media));
+                }
+                done_by = Some(event.to_string());
+            }
+            // Through another shard it can overtake the outcome.
+            Heard::Outcome(CallOutcome::Acknowledged(answer)) => match done_by.take() {
+                Some(event) => return Ok(done(event, false, Some(answer), media)),
+                None => early = early.or(Some(answer)),
+            },
+            Heard::Outcome(other) => return Err(not_done(other)),
+            Heard::Part(..) => {}
+        }
+    }
+}
+
+fn done(event: String, repeated: bool, answer: Option<Payload>, media: Media) -> Response<Full<Bytes>> {
+    metrics::API_CALLS.increment();
+    let fields = Map::from_iter([("event".into(), event.into()), ("repeated".into(), repeated.into())]);
+    let body = media.write(fields, answer.as_ref().map(|answer| ("args", answer)));
+    response(StatusCode::OK, media.header(), body)
+}
+
+fn accepted(media: Media) -> Response<Full<Bytes>> {
+    metrics::API_CALLS.increment();
+    let fields = Map::from_iter([("accepted".into(), true.into())]);
+    response(StatusCode::ACCEPTED, media.header(), media.write(fields, None))
+}
+
+fn not_accepted(reason: NotAccepted) -> Problem {
+    Problem::unavailable(match reason {
+        NotAccepted::NotJoined => "this node is no member of the cluster at present; send again, or to another node",
+        NotAccepted::QueueFull => "too many calls wait to be accepted; send again",
+        NotAccepted::BacklogFull => "too many events wait to be handled; send again",
+        NotAccepted::Away => {
+            "the transport did not answer in time, and the call may still take effect; repeat it with the same Idempotency-Key"
+        }
+    })
+}
+
+fn not_done(outcome: CallOutcome) -> Problem {
+    match outcome {
+        CallOutcome::KeyReused => Problem::key_reused(),
+        CallOutcome::Refused(reason) => Problem::unavailable(format!("nothing was done: {reason}")),
+        CallOutcome::Failed(event) => Problem::handler_failed(format!(
+            "event {event} became a dead letter; `plugnode dead show {event}` tells why"
+        )),
+        CallOutcome::Done { .. } | CallOutcome::Acknowledged(_) => lost(),
+    }
+}
+
+fn lost() -> Problem {
+    Problem::unavailable(
+        "this node lost its membership in the cluster, and the answer with it; the call may have taken effect: repeat it with the same Idempotency-Key",
+    )
+}
+
+/// The secret of `Authorization: Bearer KEY`.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?.as_bytes();
+    let (scheme, secret) = value.split_at_checked(7)?;
+    (scheme.eq_ignore_ascii_case(b"bearer ") && values.next().is_none()).then(|| secret.trim_ascii())
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok();
+    let text = text.filter(|text| (1..=MAX_KEY).contains(&text.len()) && values.next().is_none());
+    let invalid = || {
+        let detail = format!("must be one text of 1 to {MAX_KEY} printable ASCII characters");
+        Problem::invalid(detail).of_field("Idempotency-Key")
+    };
+    text.map(Some).ok_or_else(invalid)
+}
+
+fn digest(operation: Permission, media: Media, body: &[u8]) -> [u8; 32] {
+    let head = format!("{} {media:?}\n", word(operation));
+    Sha256::new_with_prefix(head).chain_update(body).finalize().into()
+}
+
+fn word(permission: Permission) -> &'static str {
+    match permission {
+        Permission::Publish => "publish",
+        Permission::Join => "join",
+        Permission::Leave => "leave",
+        Permission::Disconnect => "disconnect",
+        Permission::Find => "find",
+        Permission::Event => "event",
+    }
+}
+
+fn response(status: StatusCode, media_type: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, media_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl<B> Service<Request<B>> for ApiService
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move { Ok(service.answer(request).await.unwrap_or_else(Problem::into_response)) })
+    }
+}

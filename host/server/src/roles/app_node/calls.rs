@@ -1,0 +1,93 @@
+//! Calls of the server API on an app-node: looks up their idempotency keys, and makes their effects.
+//!
+//! A key is looked up before the call is carried out, and its record is written in the same commit, which fails if another call with the
+//! key was committed meanwhile. So a call takes effect once, whichever app-nodes and API nodes die in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use plugnode_message::{
+    CALL_BUCKET, Call, CallAction, CallAnswer, CallKey, CallOutcome, Command, Effects, EventId, KeyValue, Payload,
+};
+
+/// Longest time of a lookup; after it the event waits for the store, as one whose handler reads it does.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest record that is read: an answer that is kept, and its encoding.
+const MAX_RECORD: usize = 128 << 10;
+
+/// The outcome of the lookup of a key.
+pub(super) struct Lookup {
+    /// The call's event.
+    pub(super) sequence: u64,
+    /// The record of the key, if there is one; or why the store cannot be read.
+    pub(super) record: Result<Option<Bytes>, String>,
+}
+
+impl Lookup {
+    /// Looks up the key of the call with this sequence.
+    pub(super) async fn of(sequence: u64, key: CallKey, store: Arc<dyn KeyValue>) -> Self {
+        let names = [key.name];
+        let read = timeout(TIMEOUT, store.get(CALL_BUCKET, &names, MAX_RECORD));
+        let record = match read.await {
+            Ok(Ok(mut values)) => Ok(values.pop().flatten()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("key-value store: no answer within {TIMEOUT:?}")),
+        };
+        Self { sequence, record }
+    }
+}
+
+/// The effects of a call whose commands are carried out without a handler. None: its event is for a handler.
+pub(super) fn effects(call: &Call, id: EventId) -> Option<Effects> {
+    let CallAction::Commands(commands) = &call.action else {
+        return None;
+    };
+    let mut effects = Effects {
+        commands: commands.clone(),
+        ..Effects::default()
+    };
+    complete(call, id, &mut effects);
+    Some(effects)
+}
+
+/// The effects of a call that does nothing but answer.
+pub(super) fn only_answer(call: &Call, outcome: CallOutcome) -> Effects {
+    Effects {
+        commands: vec![call.answer(outcome)],
+        ..Effects::default()
+    }
+}
+
+/// Adds the answer of a call and the record of its key to the effects of its commands or of its handler.
+pub(super) fn complete(call: &Call, id: EventId, effects: &mut Effects) {
+    let answer = take_acknowledgement(call, effects);
+    if let Some(key) = &call.key {
+        effects.reads.push(key.is_new());
+        effects.writes.push(key.record(id, answer.as_ref()));
+    }
+    let done = CallOutcome::Done {
+        event: id,
+        answer,
+        repeated: false,
+    };
+    effects.commands.push(call.answer(done));
+}
+
+/// Takes the first acknowledgement of this call out of the effects, so that it goes with the outcome.
+fn take_acknowledgement(call: &Call, effects: &mut Effects) -> Option<Payload> {
+    let is_its = |command: &mut Command| {
+        matches!(command, Command::CallAnswer(CallAnswer { api_node, call: id, outcome: CallOutcome::Acknowledged(_) })
+            if *api_node == call.api_node && *id == call.id)
+    };
+    let mut taken: Vec<Command> = effects.commands.extract_if(.., is_its).collect();
+    match taken.drain(..).next() {
+        Some(Command::CallAnswer(CallAnswer {
+            outcome: CallOutcome::Acknowledged(answer),
+            ..
+        })) => Some(answer),
+        _ => None,
+    }
+}
