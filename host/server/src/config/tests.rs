@@ -417,7 +417,7 @@ fn error_in_environment_names_the_variable() {
             "x",
             "variable PLUGNODE_APP__2__COMPONENT: app.2.component: there is no app 1",
         ),
-        ("PLUGNODE_APP__X__COMPONENT", "x", "`x` is not a number"),
+        ("PLUGNODE_APP__X__COMPONENT", "x", "`x` is not the number of an app"),
         (
             "PLUGNODE_APP__0__COMPONENT",
             "gone.wasm",
