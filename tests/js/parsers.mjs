@@ -49,10 +49,13 @@ function value(depth) {
   ];
   if (depth < 5) {
     const items = () => Array.from({ length: below(5) }, () => value(depth + 1));
-    kinds.push(items, items, () => Object.fromEntries(items().map((item) => [text(), item])));
+    kinds.push(items, items, () => Object.fromEntries(items().map((item) => field(text(), item))));
   }
   return pick(kinds)();
 }
+
+// The official client makes the value of `__proto__` the prototype of what it sends, and cannot write what inherits from a date.
+const field = (key, value) => [key, key === '__proto__' && value instanceof Date ? null : value];
 
 function text() {
   // The msgpack parser cannot write half a surrogate pair, nor write again what it reads for the key `__proto__`.

@@ -14,7 +14,7 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    /// A rate of `per_second`, at least 1, of which those of `burst_seconds` may come at once.
+    /// `per_second` events a second, at least 1, with a burst of `burst_seconds` times that rate.
     pub fn new(per_second: u32, burst_seconds: u32) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
         Self {

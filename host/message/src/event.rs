@@ -1,4 +1,4 @@
-//! Events: what io-nodes hand to app-nodes.
+//! Events, which app-nodes handle: those of clients come from io-nodes, others from timers, programs and the server API.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub const LATE_REPLY: &str = "plugnode.reply/1";
 pub struct Event {
     /// The namespace, which selects the app.
     pub namespace: Namespace,
-    /// The client. Only custom events may have none.
+    /// The client. None: custom events, late replies, calls, and timers of the app.
     pub client: Option<Client>,
     /// When the io-node received it, in milliseconds since the Unix epoch.
     pub received_at_ms: u64,

@@ -1,4 +1,4 @@
-//! The firing of a timer, as its event tells of it.
+//! Data of a timer event: key, due time and missed periods.
 
 use serde::{Deserialize, Serialize};
 

@@ -10,9 +10,7 @@ pub enum LoadError {
     #[error("the component file is empty: build the handler again, or check what wrote the file")]
     Empty,
     /// The file is not WebAssembly.
-    #[error(
-        "not a WebAssembly component: {found}; build the handler with cargo build --release --target wasm32-wasip2"
-    )]
+    #[error("not a WebAssembly component: {found}; build it first: plugnode build PATH writes a .wasm file")]
     NotWasm {
         /// The kind of file that it seems to be.
         found: String,

@@ -1,4 +1,4 @@
-//! One membership of this io-node in the cluster, from joining to losing it, and the way of its sockets' events into it.
+//! One membership of this io-node in the cluster, from joining to losing it, and the queue of its sockets' events.
 //!
 //! A socket belongs to the incarnation in which it connected, and its events go to that incarnation only. When the cluster has declared the
 //! incarnation dead and has told the apps that its clients are gone, nothing that these clients still send can reach a later one.

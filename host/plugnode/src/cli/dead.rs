@@ -24,7 +24,7 @@ const ALL: usize = 1_000_000;
 /// Arguments of `plugnode dead`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A dead letter is an event that its handler failed on in every attempt ([app-node] attempts), kept with the error report.
+A dead letter is an event that its handler rejected, or that failed in every attempt ([app-node] attempts), kept with the error report.
 
 Examples:
   plugnode dead list --app /chat --before 2h

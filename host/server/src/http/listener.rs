@@ -64,6 +64,11 @@ fn unusable(address: SocketAddr, error: io::Error) -> Error {
         io::ErrorKind::PermissionDenied => {
             anyhow!("cannot listen on {address}: permission denied; ports below 1024 need a privilege")
         }
+        io::ErrorKind::AddrNotAvailable => {
+            anyhow!(
+                "cannot listen on {address}: no interface of this machine has the address; choose another [http] listen"
+            )
+        }
         _ => Error::new(error).context(format!("cannot listen on {address}")),
     }
 }

@@ -29,9 +29,9 @@ pub(crate) struct ClaimedPartition {
     /// `epoch:incarnation@name`
     pub(crate) lease: String,
     pub(crate) progress: Progress,
-    /// Refused clients, whose disconnects are passed over.
+    /// Refused clients, whose disconnects are skipped.
     pub(crate) refused: HashSet<Bytes>,
-    /// Events that are set aside from the log.
+    /// Uncommitted events that an owner moved out of the log, so that the log can be trimmed past them.
     pub(crate) set_aside: Vec<LogEvent>,
     /// Attribute patches that io-nodes may not have applied yet.
     pub(crate) patches: Vec<AttributePatch>,

@@ -17,6 +17,12 @@ const PAGES: [&str; 5] = ["public", "static", "client", "www", "dist"];
 
 /// Writes plugnode.toml beside the script, and prints the next commands.
 pub(super) fn write_settings(script: &Path) -> Result<ExitCode> {
+    if !script.exists() {
+        bail!(
+            "there is no {}; name the .js or .ts file of the program",
+            script.display()
+        );
+    }
     let Some(script) = find_script(script)? else {
         bail!("{} is not a script; name a .js or .ts file", script.display());
     };

@@ -1,4 +1,4 @@
-//! Tells a client, or a caller of the server API, that its event became a dead letter, so that it does not wait in vain.
+//! Tells a client, or a caller of the server API, that its event became a dead letter, so that it stops waiting.
 
 use plugnode_message::{CallOutcome, Command, Event, EventId, EventKind, Payload, Refusal};
 use plugnode_runtime::AppSettings;

@@ -1,4 +1,4 @@
-//! Hands the events of clients to the transport.
+//! Offers the events of clients to the transport in batches, one call at a time, and refuses those that wait longer than `refuse_after`.
 
 use std::iter;
 use std::pin::pin;
@@ -16,9 +16,9 @@ use plugnode_process::metrics;
 use plugnode_socket_io::{Arrivals, Incarnation, PendingEvent};
 use plugnode_transport::{Inbox, Result};
 
-/// Events that wait longer than `refuse_after` are looked for every tenth of that time, but not more often than this
+/// Lower bound of the interval between checks for events that wait longer than `refuse_after`; it is a tenth of that time.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
-/// and not less often.
+/// Upper bound of that interval.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Hands events to the transport until `closing` is cancelled, then those that are left. An event that waits longer than `refuse_after` is
