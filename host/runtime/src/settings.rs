@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiler::Compiler;
-use plugnode_message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
+use plugnode_message::{KeyValue, MAX_ATTACHMENTS, Namespace, NodeId};
 use plugnode_settings::{Bytes, Millis};
 
 /// Settings of an [`Engine`](crate::Engine).
@@ -78,7 +78,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: 16_000_000,
             payload: 4_000_000,
-            attachments: MOST_ATTACHMENTS,
+            attachments: MAX_ATTACHMENTS,
             value: 1_000_000,
             http_requests: 64,
             snapshot: 16_000_000,

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use plugnode_message::{Command, Event, EventId};
-use plugnode_transport::Death;
+use plugnode_transport::DeadLetterCause;
 
 /// The version that this node writes, and the only one that it reads.
 const VERSION: u8 = 1;
@@ -24,7 +24,7 @@ pub(crate) const OUTBOX_SETTLED: &str = "s";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredLetter {
     pub(crate) id: EventId,
-    pub(crate) death: Death,
+    pub(crate) cause: DeadLetterCause,
     pub(crate) died_at_ms: u64,
     pub(crate) content: LetterContent,
 }
@@ -326,7 +326,7 @@ mod tests {
                     prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
                 }
                 let _ = decoded::<StoredLetter>(&one);
-                let _ = decoded::<Death>(&one);
+                let _ = decoded::<DeadLetterCause>(&one);
                 let _ = decoded::<Vec<Digest>>(&one);
             }
         }

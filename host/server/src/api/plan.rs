@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Publish, Wait};
 use plugnode_message::json::{Spelling, placeholders, with_placeholders_renumbered};
 use plugnode_message::{
-    Asker, Audience, CallAction, Channel, Command, MOST_ATTACHMENTS, MOST_NAME, NodeId, Payload, Question,
+    Audience, CallAction, Channel, Command, MAX_ATTACHMENTS, MAX_NAME, NodeId, Payload, QueryOrigin, Question,
     RESERVED_EVENTS, RESERVED_KINDS, Scope, Selection, SessionId, Text,
 };
 use plugnode_socket_io::RawPayload;
@@ -55,7 +55,7 @@ impl Work {
             Self::Commands(commands) => CallAction::Commands(commands.clone()),
             Self::Event { action, .. } => action.clone(),
             Self::Find { question, timeout_ms } => CallAction::Commands(vec![Command::Ask {
-                asker: Asker {
+                origin: QueryOrigin {
                     id: call.to_string().into(),
                     namespace: namespace.into(),
                     client: order.clone(),
@@ -255,9 +255,9 @@ fn arguments(args: Option<&RawValue>, body: &Payload, field: &str) -> Result<Pay
         }
     }
     let count = attachments.len();
-    if count > MOST_ATTACHMENTS {
+    if count > MAX_ATTACHMENTS {
         let detail = format!(
-            "{count} binary values are over the limit of {MOST_ATTACHMENTS} of Socket.IO's own clients; send several events"
+            "{count} binary values are over the limit of {MAX_ATTACHMENTS} of Socket.IO's own clients; send several events"
         );
         return Err(Problem::invalid(detail).of_field(field));
     }
@@ -345,9 +345,9 @@ fn count(names: &[String], field: &str) -> Result<(), Problem> {
 
 fn name(name: &str, field: &str) -> Result<(), Problem> {
     let size = name.len();
-    match (1..=MOST_NAME).contains(&size) {
+    match (1..=MAX_NAME).contains(&size) {
         true => Ok(()),
-        false => Err(Problem::invalid(format!("has {size} bytes; a name has 1 to {MOST_NAME}")).of_field(field)),
+        false => Err(Problem::invalid(format!("has {size} bytes; a name has 1 to {MAX_NAME}")).of_field(field)),
     }
 }
 

@@ -290,7 +290,7 @@ impl Buckets {
     }
 
     /// Reserves the keys of an event that lost a conflict. True if it has all of them: an older event may hold some.
-    pub(super) fn keep_turn(&mut self, rank: Rank, effects: &Effects, time: Duration) -> bool {
+    pub(super) fn reserve_for(&mut self, rank: Rank, effects: &Effects, time: Duration) -> bool {
         let now = Instant::now();
         let end = now + time;
         let read = effects.reads.iter().map(|read| (&read.bucket, &read.key));
@@ -310,7 +310,7 @@ impl Buckets {
     }
 
     /// Ends the reservations of an event.
-    pub(super) fn end_turn(&mut self, rank: Rank) {
+    pub(super) fn end_reservations(&mut self, rank: Rank) {
         if !self.turns.is_empty() {
             let now = Instant::now();
             self.turns.retain(|_, turn| turn.rank != rank && turn.end > now);

@@ -41,9 +41,9 @@ fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
         plain(&client.unwrap_or_else(|| "-".to_owned())),
         plain(&namespace),
         plain(&kind_and_name(letter)),
-        letter.death.attempts.to_string(),
-        plain(letter.death.release.as_deref().unwrap_or("-")),
-        plain(letter.death.reason.lines().next().unwrap_or_default()),
+        letter.cause.attempts.to_string(),
+        plain(letter.cause.release.as_deref().unwrap_or("-")),
+        plain(letter.cause.reason.lines().next().unwrap_or_default()),
     ]
 }
 
@@ -55,8 +55,8 @@ pub(super) fn in_words(letter: &DeadLetter) -> String {
     };
     line("id", &letter.id.to_string());
     line("died", &time(letter.died_at_ms));
-    line("attempts", &letter.death.attempts.to_string());
-    line("release", letter.death.release.as_deref().unwrap_or("-"));
+    line("attempts", &letter.cause.attempts.to_string());
+    line("release", letter.cause.release.as_deref().unwrap_or("-"));
     match &letter.content {
         DeadContent::Event(event) => {
             line("namespace", event.namespace.as_str());
@@ -84,7 +84,7 @@ pub(super) fn in_words(letter: &DeadLetter) -> String {
         }
     }
     page.push_str("reason\n");
-    for reason in letter.death.reason.lines() {
+    for reason in letter.cause.reason.lines() {
         let _ = writeln!(page, "  {}", plain(reason));
     }
     page
@@ -101,9 +101,9 @@ pub(super) fn summary(letter: &DeadLetter) -> Value {
         "client": event.and_then(|event| event.client.as_ref()).map(|client| client.id.as_str()),
         "kind": event.map_or("foreign", |event| event.kind.word()),
         "event": event.and_then(name),
-        "attempts": letter.death.attempts,
-        "release": letter.death.release,
-        "reason": letter.death.reason,
+        "attempts": letter.cause.attempts,
+        "release": letter.cause.release,
+        "reason": letter.cause.reason,
     })
 }
 

@@ -30,7 +30,7 @@ use plugnode_message::{Call, CallAction, CallOutcome, Command, Effects, Event, E
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
-use plugnode_transport::{Conflict, Death, Delivery, Lost, Outcome, Verdict};
+use plugnode_transport::{Conflict, ConflictedOutcome, DeadLetterCause, Delivery, Outcome, Verdict};
 
 /// Number of events of a partition that are in the pool or wait for their commit.
 const MAX_STARTED: usize = 4_096;
@@ -173,18 +173,18 @@ impl Scheduler {
         }
         let app = self.apps.get(&event.namespace);
         let commands = failure_notice(app.map(|app| &app.settings), *id, event);
-        let death = Death {
+        let cause = DeadLetterCause {
             reason: "each process that began it has died before its end".into(),
             attempts: *attempts,
             release: None,
             app: app.map(|app| app.settings.namespace.clone()),
         };
-        self.complete(sequence, Verdict::Dead(death, only(commands)));
+        self.complete(sequence, Verdict::Dead(cause, only(commands)));
     }
 
     /// Begins an attempt at an event.
     fn attempt(&mut self, sequence: u64) {
-        if self.apps.standing.is_overdue() {
+        if self.apps.lease_health.is_overdue() {
             // Another app-node may be about to get the partition.
             self.retry_schedule.insert(OVERDUE_DELAY, sequence);
             return;
@@ -289,14 +289,14 @@ impl Scheduler {
         if let Some(app) = self.apps.get(&job.event.namespace) {
             return app.submit(job, running.trial.is_some());
         }
-        let death = Death {
+        let cause = DeadLetterCause {
             reason: format!("no app is bound to namespace {:?}", job.event.namespace),
             attempts: 0,
             release: None,
             app: None,
         };
         let commands = failure_notice(None, id, &job.event);
-        self.complete(id.sequence, Verdict::Dead(death, only(commands)));
+        self.complete(id.sequence, Verdict::Dead(cause, only(commands)));
     }
 
     /// Takes the outcomes of jobs: completes each event or schedules its next attempt. Without `goes_on` there are no further
@@ -375,14 +375,14 @@ impl Scheduler {
             warn!(messaging.message.id = %id, attempt = attempts, dead = is_last, %error, "event failed");
         }
         if is_last {
-            let death = Death {
+            let cause = DeadLetterCause {
                 reason: failure.for_dead_letter(),
                 attempts,
                 release: running.release.as_ref().map(ToString::to_string),
                 app: app.map(|app| app.settings.namespace.clone()),
             };
             let commands = failure_notice(app.map(|app| &app.settings), id, &running.delivery.event);
-            return self.complete(sequence, Verdict::Dead(death, only(commands)));
+            return self.complete(sequence, Verdict::Dead(cause, only(commands)));
         }
         let delay = self.retries.delay.saturating_mul(1 << (attempts - 1).min(16));
         self.retry_schedule.insert(delay, sequence);
@@ -390,8 +390,12 @@ impl Scheduler {
 
     /// Handles an event again whose outcome was not committed. If another event has changed what it read, the attempt does not
     /// count.
-    fn commit_conflicted(&mut self, mut event: InFlightEvent, lost: Lost) {
-        let Lost { id, conflict, has_turn } = lost;
+    fn commit_conflicted(&mut self, mut event: InFlightEvent, lost: ConflictedOutcome) {
+        let ConflictedOutcome {
+            id,
+            conflict,
+            has_reservation,
+        } = lost;
         if let Conflict::Impossible(reason) = &conflict {
             if WebhookDelivery::is(&event.delivery.event.kind) {
                 self.log_dropped_webhooks(id, &event, reason);
@@ -410,7 +414,7 @@ impl Scheduler {
             return self.give_up_crashing(id.sequence);
         }
         event.reset_after_conflict();
-        let delay = conflict_delay(event.conflicts, has_turn);
+        let delay = conflict_delay(event.conflicts, has_reservation);
         if conflict == Conflict::Changed {
             event.attempts -= 1;
         }
@@ -419,7 +423,7 @@ impl Scheduler {
         match conflict {
             Conflict::Changed => {
                 metrics::EVENTS_HANDLED_AGAIN.increment();
-                debug!(messaging.message.id = %id, has_turn, "handling event again: keys that it read have changed");
+                debug!(messaging.message.id = %id, has_reservation, "handling event again: keys that it read have changed");
                 match delay.is_zero() {
                     true => self.attempt(id.sequence),
                     false => self.retry_schedule.insert(delay, id.sequence),
@@ -496,7 +500,7 @@ impl Scheduler {
     }
 
     /// Ends the commit call, which committed all but the lost outcomes. With `goes_on`, the events of these are handled again.
-    pub(super) fn call_ended(&mut self, lost: Vec<Lost>, goes_on: bool) {
+    pub(super) fn call_ended(&mut self, lost: Vec<ConflictedOutcome>, goes_on: bool) {
         let (committed, conflicting) = self.completions.call_ended(lost);
         for Completion { event, next, .. } in committed {
             let client = event.client_key();

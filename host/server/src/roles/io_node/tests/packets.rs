@@ -1,7 +1,7 @@
 //! Packets that clients send and receive.
 
 use super::*;
-use plugnode_message::{Asker, Audience, Payload, Question, Scope, Selection};
+use plugnode_message::{Audience, Payload, QueryOrigin, Question, Scope, Selection};
 
 async fn raw(fixture: &Fixture, query: &str) -> Client {
     let url = format!("ws://{}/socket.io/?transport=websocket&{query}", fixture.address);
@@ -245,7 +245,7 @@ async fn question_is_answered_after_earlier_commands() {
     let question = |event: &Event, question| {
         let client = event.client.as_ref().unwrap();
         Command::Ask {
-            asker: Asker {
+            origin: QueryOrigin {
                 id: "1-1.0".into(),
                 namespace: event.namespace.clone(),
                 client: client.id.clone(),
@@ -342,7 +342,7 @@ async fn reply_to_departed_client_is_an_event_without_client() {
             assert!(matches!(event.kind, EventKind::Disconnect(_)));
             let client = event.client.as_ref().unwrap();
             vec![Command::Ask {
-                asker: Asker {
+                origin: QueryOrigin {
                     id: "1-1.0".into(),
                     namespace: event.namespace.clone(),
                     client: client.id.clone(),
@@ -637,7 +637,7 @@ async fn forgets_requests_of_silent_clients() {
             attachments: Vec::new(),
         };
         vec![Command::Ask {
-            asker: Asker {
+            origin: QueryOrigin {
                 id: "1-1.0".into(),
                 namespace: event.namespace.clone(),
                 client: client.id.clone(),
