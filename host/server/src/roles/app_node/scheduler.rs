@@ -372,7 +372,13 @@ impl Scheduler {
         let app = self.apps.get(&running.delivery.event.namespace);
         if app.is_none_or(|app| log_limiter::allows(&app.settings.namespace, failure.kind())) {
             let error = failure.for_log();
-            warn!(messaging.message.id = %id, attempt = attempts, dead = is_last, %error, "event failed");
+            let kind = &running.delivery.event.kind;
+            let event = match kind {
+                EventKind::Message { event, .. } => event,
+                other => other.word(),
+            };
+            let app = app.map(|app| app.settings.namespace.as_str());
+            warn!(messaging.message.id = %id, app, event, attempt = attempts, dead = is_last, %error, "event failed");
         }
         if is_last {
             let cause = DeadLetterCause {
