@@ -28,6 +28,9 @@ pub trait KeyValue: Send + Sync {
         most: usize,
     ) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
 
+    /// Number of keys in a bucket, expired ones that are not removed yet included.
+    async fn count(&self, bucket: &str) -> Result<u64, KeyValueError>;
+
     /// Whether the store has answered any request since `asked` and is still reachable. Called after a read timed out: true means that the
     /// read asked for too much, false that the store was unreachable.
     async fn has_answered_since(&self, asked: Instant) -> bool;

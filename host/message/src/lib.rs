@@ -7,6 +7,7 @@
 //! - [`Question`] is a query of all io-nodes, and [`PartialAnswer`] the answer of one of them.
 //! - A [`Call`] is an event of the server API.
 //! - A [`Timer`] is a record in a reserved bucket; when it fires, it becomes an event. So does a [`WebhookDelivery`].
+//! - A [`ChannelChange`] is an event as well; a [`PresenceRecord`] keeps that a client is in a channel.
 //!
 //! Texts and payloads are shared bytes: a message passes from socket to handler, and to many sockets, without a copy.
 //!
@@ -29,6 +30,7 @@ mod key_value;
 mod name;
 pub mod namespaces;
 mod payload;
+mod presence;
 mod query;
 mod time;
 mod timer;
@@ -51,6 +53,9 @@ pub use self::key_value::{
 };
 pub use self::name::{Channel, MAX_NAME, Namespace, NodeId, RESERVED_EVENTS, SessionId};
 pub use self::payload::{MAX_ATTACHMENTS, Payload};
+pub use self::presence::{
+    ChannelChange, ChannelPattern, PRESENCE, PresenceRecord, PresentIn, index_bucket, presence_bucket,
+};
 pub use self::query::{ClientDescription, PartialAnswer, QueryOrigin, Question};
 pub use self::time::now_ms;
 pub use self::timer::{

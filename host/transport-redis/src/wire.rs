@@ -208,7 +208,7 @@ mod tests {
         use proptest::prelude::*;
 
         use super::*;
-        use plugnode_message::{AckId, Audience, Payload, Scope, Selection};
+        use plugnode_message::{AckId, Audience, ChannelChange, Payload, Scope, Selection};
         use plugnode_release::Digest;
         use plugnode_testing::arbitrary::{bytes, json, nearly, peak, text};
 
@@ -253,7 +253,13 @@ mod tests {
                 token: token.into(),
                 answer,
             });
-            prop_oneof![message, reply, gone, custom, late].prop_map(event)
+            let channels = (vec(text(), 0..3), vec(text(), 0..3)).prop_map(|(joined, left)| {
+                EventKind::Channels(ChannelChange {
+                    joined: joined.into_iter().map(Into::into).collect(),
+                    left: left.into_iter().map(Into::into).collect(),
+                })
+            });
+            prop_oneof![message, reply, gone, custom, late, channels].prop_map(event)
         }
 
         fn command() -> impl Strategy<Value = Command> {

@@ -208,5 +208,6 @@ fn app_namespace(namespace: &str, admission: Option<Duration>) -> AppNamespace {
     AppNamespace {
         namespace: namespace.into(),
         admission,
+        presence: Arc::default(),
     }
 }

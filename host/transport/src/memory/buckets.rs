@@ -118,6 +118,11 @@ impl Buckets {
         Ok((keys, None))
     }
 
+    /// Number of keys in a bucket.
+    pub(super) fn count(&self, bucket: &str) -> u64 {
+        self.buckets.get(bucket).map_or(0, |bucket| bucket.values.len() as u64)
+    }
+
     /// The conflict that keeps an event from being committed.
     pub(super) fn conflict_of(&self, rank: Rank, effects: &Effects) -> Option<Conflict> {
         let now = Instant::now();

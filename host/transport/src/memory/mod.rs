@@ -148,6 +148,10 @@ impl KeyValue for Memory {
         self.state().buckets.keys(bucket, prefix, cursor, most)
     }
 
+    async fn count(&self, bucket: &str) -> std::result::Result<u64, KeyValueError> {
+        Ok(self.state().buckets.count(bucket))
+    }
+
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         true
     }

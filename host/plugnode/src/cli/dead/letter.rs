@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::super::format::{self, plain, time};
-use plugnode_message::{CallAction, Event, EventKind, Handshake, LATE_REPLY, Payload};
+use plugnode_message::{CallAction, Channel, Event, EventKind, Handshake, LATE_REPLY, PRESENCE, Payload};
 use plugnode_transport::{DeadContent, DeadLetter};
 
 const COLUMNS: [&str; 8] = [
@@ -160,6 +160,10 @@ fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
                 json!({ "commands": commands.len(), "api_node": call.api_node.as_str() })
             }
         },
+        EventKind::Channels(change) => {
+            let names = |channels: &[Channel]| -> Vec<String> { channels.iter().map(ToString::to_string).collect() };
+            json!({ "joined": names(&change.joined), "left": names(&change.left) })
+        }
         EventKind::Custom { data, content_type, .. } => {
             let content_type = content_type.as_ref().map(|media| media.to_string());
             json!({ "data": show(data), "content_type": content_type })
@@ -196,6 +200,7 @@ fn name(event: &Event) -> Option<&str> {
         EventKind::Message { event, .. } => Some(event),
         EventKind::Custom { kind, .. } | EventKind::Timer { kind, .. } => Some(kind),
         EventKind::LateReply { .. } => Some(LATE_REPLY),
+        EventKind::Channels(_) => Some(PRESENCE),
         EventKind::Call(call) => match &call.action {
             CallAction::Event { kind, .. } => Some(kind),
             CallAction::Commands(_) => None,

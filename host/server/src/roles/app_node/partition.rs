@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::apps::Apps;
-use super::calls::Lookup;
+use super::lookup::Lookup;
 use super::patches::Patches;
 use super::scheduler::Scheduler;
 use super::settings::Retries;

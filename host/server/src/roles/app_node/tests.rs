@@ -129,6 +129,10 @@ impl KeyValue for Store {
         self.memory.keys(bucket, prefix, cursor, most).await
     }
 
+    async fn count(&self, bucket: &str) -> Result<u64, KeyValueError> {
+        self.memory.count(bucket).await
+    }
+
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         !matches!(self.mode(), StoreMode::Failing | StoreMode::Hanging)
     }
@@ -166,6 +170,7 @@ async fn start_with(
                 http: Vec::new(),
             },
             config: BTreeMap::new(),
+            presence: Default::default(),
         },
         key_value: store,
     };

@@ -18,6 +18,7 @@ async fn more_apps() -> Fixture {
             setup.apps.push(AppNamespace {
                 namespace: namespace.into(),
                 admission: None,
+                presence: Default::default(),
             });
         }
         setup.settings.engine.protocol_3 = true;
@@ -535,6 +536,7 @@ async fn limits_namespaces_of_a_connection() {
         setup.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
+            presence: Default::default(),
         });
         setup.settings.namespaces_per_connection = 3;
     })
@@ -667,6 +669,7 @@ async fn refuses_long_names() {
         setup.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
+            presence: Default::default(),
         });
     })
     .await;
