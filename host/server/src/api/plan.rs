@@ -205,7 +205,7 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
     });
     let json = event.data.as_deref().map_or("null", RawValue::get);
     let (data, content_type) = match &body.attachments[..] {
-        [] => (Bytes::copy_from_slice(json.as_bytes()), "application/json"),
+        [] => (Bytes::from(checked(json, "data")?), "application/json"),
         [bytes] if is_placeholder(json) => (bytes.clone(), "application/octet-stream"),
         _ => {
             let detail = "must be one binary value, or a value without binary parts";
@@ -226,6 +226,17 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
             timeout: Duration::from_millis(event.timeout_ms.into()),
         },
     })
+}
+
+/// A JSON value that handlers can parse, in the form that the arguments of events have.
+fn checked(json: &str, field: &str) -> Result<String, Problem> {
+    let raw = RawPayload {
+        json: format!("[{json}]").into(),
+        attachments: Vec::new(),
+    };
+    let checked = raw.into_answer();
+    let checked = checked.map_err(|error| Problem::invalid(error.to_string()).of_field(field))?;
+    Ok(checked.json[1..checked.json.len() - 1].to_owned())
 }
 
 /// Whether a value is the placeholder of a binary value, and nothing else.
