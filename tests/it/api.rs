@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }";
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
 const WEAK_KEY: &str = "fedcba9876543210fedcba9876543210";
 const API: &str = r#"
 [api]
@@ -35,8 +35,8 @@ burst-seconds = 3
 "#;
 
 /// A caller of the API of one node.
-struct Api {
-    port: u16,
+pub(crate) struct Api {
+    pub(crate) port: u16,
 }
 
 /// An answer: status, head and JSON body.
@@ -48,7 +48,7 @@ struct Answer {
 }
 
 impl Api {
-    async fn of(node: &Node) -> Self {
+    pub(crate) async fn of(node: &Node) -> Self {
         let line = node.logged("server API on http://").await;
         node.logged("API node joined").await;
         let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());

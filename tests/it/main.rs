@@ -1,6 +1,7 @@
 //! Integration tests: plugnode's promises, tested from outside.
 
 mod api;
+mod api_clients;
 mod author;
 mod budgets;
 mod chat;

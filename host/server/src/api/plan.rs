@@ -39,7 +39,7 @@ pub(super) enum Work {
     /// Carry out these commands.
     Commands(Vec<Command>),
     /// Ask all io-nodes.
-    Find { question: Question, timeout_ms: u32 },
+    Find { who: Audience, most: u32, timeout_ms: u32 },
     /// Give this event to a handler.
     Event {
         action: CallAction,
@@ -54,14 +54,17 @@ impl Work {
         match self {
             Self::Commands(commands) => CallAction::Commands(commands.clone()),
             Self::Event { action, .. } => action.clone(),
-            Self::Find { question, timeout_ms } => CallAction::Commands(vec![Command::Ask {
+            Self::Find { who, most, timeout_ms } => CallAction::Commands(vec![Command::Ask {
                 asker: Asker {
                     id: call.to_string().into(),
                     namespace: namespace.into(),
                     client: order.clone(),
                     io_node: api_node.clone(),
                 },
-                question: question.clone(),
+                question: Question::Clients {
+                    who: who.clone(),
+                    most: *most,
+                },
                 timeout_ms: *timeout_ms,
                 token: Bytes::new(),
             }]),
@@ -185,7 +188,8 @@ fn find(mut find: Find) -> Result<Plan, Problem> {
         namespaces: vec![who.namespace.as_str().to_owned()],
         order: Some(order),
         work: Work::Find {
-            question: Question::Clients { who, most: find.most },
+            who,
+            most: find.most,
             timeout_ms: find.timeout_ms,
         },
     })
