@@ -70,7 +70,7 @@ impl Nodes {
 }
 
 /// A folder where the packed npm package is installed.
-fn installed_npm_package() -> TempDir {
+pub(crate) fn installed_npm_package() -> TempDir {
     let folder = temp_folder();
     let at = |name: &str| folder.path().join(name);
     run_command(

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_clients;
+mod auction;
 mod author;
 mod budgets;
 mod chat;
