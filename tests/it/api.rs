@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }";
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
 const WEAK_KEY: &str = "fedcba9876543210fedcba9876543210";
 const API: &str = r#"
 [api]
@@ -35,8 +35,8 @@ burst-seconds = 3
 "#;
 
 /// A caller of the API of one node.
-struct Api {
-    port: u16,
+pub(crate) struct Api {
+    pub(crate) port: u16,
 }
 
 /// An answer: status, head and JSON body.
@@ -48,7 +48,7 @@ struct Answer {
 }
 
 impl Api {
-    async fn of(node: &Node) -> Self {
+    pub(crate) async fn of(node: &Node) -> Self {
         let line = node.logged("server API on http://").await;
         node.logged("API node joined").await;
         let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
@@ -222,6 +222,52 @@ async fn api_works_over_redis() {
     }
 }
 
+/// Scripts answer custom events with what their listeners return, and later by the id.
+#[tokio::test]
+async fn scripts_answer_custom_events() {
+    for script in ["tests/js/handlers/customs.js", "tests/py/handlers/customs.py"] {
+        let (component, _folder) = crate::scripts::built(script).await;
+        let node = Node::run(&format!("{API}{}", app("/", &component))).await;
+        let api = Api::of(&node).await;
+        let mut ada = Client::connect(&node).await;
+        assert_events_are_acknowledged(&api, &mut ada).await;
+        for data in [
+            json!(null),
+            json!({ "é": ["🦀", 1.5, { "_placeholder": true, "num": 0 }] }),
+        ] {
+            let answer = api.post("event", &json!({ "kind": "test.echo/1", "data": data })).await;
+            assert_eq!(
+                (answer.status, &answer.body["args"]),
+                (200, &json!([[data]])),
+                "{answer:?}"
+            );
+        }
+        // {kind: "test.echo/1", data: bin 00 ff}
+        let headers =
+            format!("Authorization: Bearer {KEY}\r\nContent-Type: application/msgpack\r\nAccept: application/json\r\n");
+        let body = b"\x82\xa4kind\xabtest.echo/1\xa4data\xc4\x02\x00\xff";
+        let answer = api.send("POST", "/api/v1/event", &headers, body).await;
+        let answer = answer.expect("it listens");
+        let expected = json!([[{ "_placeholder": true, "num": 0 }]]);
+        assert_eq!(
+            (&answer.body["args"], &answer.body["attachments"]),
+            (&expected, &json!(["AP8="])),
+            "{answer:?}"
+        );
+        // As deep as the API lets through: the event fails, and the instance goes on.
+        let body = format!(
+            r#"{{"kind":"test.echo/1","data":{}{}}}"#,
+            "[".repeat(1_020),
+            "]".repeat(1_020)
+        );
+        let headers = format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n");
+        let answer = api.send("POST", "/api/v1/event", &headers, body.as_bytes()).await;
+        assert_eq!(answer.expect("it listens").status, 502);
+        let quiet = api.post("event", &json!({ "kind": "faulty.quiet/1" })).await;
+        assert_eq!(quiet.status, 200, "{quiet:?}");
+    }
+}
+
 /// Calls with idempotency keys, repeated while app-nodes and API nodes are killed, take effect once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repeated_calls_take_effect_once_through_kills() {
@@ -295,6 +341,7 @@ async fn hostile_requests_are_problems() {
         "[".repeat(5_000),
         "]".repeat(5_000)
     );
+    let deep_data = format!(r#"{{"kind":"a/1","data":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     let item = r#"{"all":true,"event":"e"}"#;
     let long = format!("[{}]", [item; 6].join(","));
     let cases: Vec<Case<'_>> = vec![
@@ -354,6 +401,7 @@ async fn hostile_requests_are_problems() {
         ("POST", "/api/v1/publish", with_key.clone(), &[b' '; 30_000], 413, ""),
         ("POST", "/api/v1/publish", with_key.clone(), long.as_bytes(), 413, ""),
         ("POST", "/api/v1/publish", with_key.clone(), deep.as_bytes(), 422, ""),
+        ("POST", "/api/v1/event", with_key.clone(), deep_data.as_bytes(), 422, ""),
         ("POST", "/api/v1/publish", with_key.clone(), b"{", 400, ""),
         (
             "POST",

@@ -1,6 +1,8 @@
 //! Integration tests: plugnode's promises, tested from outside.
 
 mod api;
+mod api_clients;
+mod auction;
 mod author;
 mod budgets;
 mod chat;

@@ -176,7 +176,7 @@ fn packed_python_package_tests_program() {
     let program = repository().join("tests/py/handlers");
     let path = std::env::join_paths([&installed, &program]).expect("no path has a colon");
     for (tests, ran) in [
-        ("test_handlers.py", "Ran 11 tests"),
+        ("test_handlers.py", "Ran 12 tests"),
         ("test_refusals.py", "Ran 5 tests"),
     ] {
         let said = run_command(

@@ -462,6 +462,8 @@ async fn packed_npm_package_tests_and_builds_program() {
         "server.test.mjs",
         "timers.js",
         "timers.test.mjs",
+        "customs.js",
+        "customs.test.mjs",
         "refusals.test.mjs",
     ] {
         let from = repository().join("tests/js/handlers").join(file);

@@ -1,4 +1,4 @@
 import module from "./plugnode.js";
 
-export const { on, to, all, kv, state, schedule, config, context, log, Retry } = module;
+export const { on, onCustom, acknowledge, to, all, kv, state, schedule, config, context, log, Retry } = module;
 export default module;

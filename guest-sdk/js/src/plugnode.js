@@ -131,22 +131,40 @@ const to = (...rooms) => new Audience({ channels: rooms.map(String), clients: ro
 const all = new Audience({ all: true });
 
 const listeners = new Map();
+const customs = new Map();
 
 /** Calls `listener(client, ...args)` for each such event. Its return value answers the acknowledgement. */
 function on(event, listener) {
-  if (typeof listener !== "function") throw new TypeError("a listener must be a function");
-  if (listeners.size === 0 && timers.size === 0) internal.addApi(api);
-  listeners.set(event, [...(listeners.get(event) ?? []), listener]);
+  add(listeners, event, listener);
 }
 
-function call(event, args, ack) {
-  for (const listener of listeners.get(event) ?? []) {
+/** Calls `listener(data, { ackId, client })` for each custom event of this kind. Its return value answers a caller of the server API. */
+function onCustom(kind, listener) {
+  add(customs, String(kind), listener);
+}
+
+/** Answers the event that had this `ackId`. */
+function acknowledge(ackId, ...args) {
+  const [json, attachments] = internal.encode(args);
+  effects.ack(String(ackId), json, attachments);
+}
+
+let isRegistered = false;
+
+/** Adds a listener to those by event, timer kind or custom kind. */
+function add(to, name, listener) {
+  if (typeof listener !== "function") throw new TypeError("a listener must be a function");
+  if (!isRegistered) internal.addApi(api);
+  isRegistered = true;
+  to.set(name, [...(to.get(name) ?? []), listener]);
+}
+
+/** Calls the listeners; what they return is the acknowledgement. */
+function call(called = [], args, ackId) {
+  for (const listener of called) {
     run(async () => {
       const answer = await listener(...args);
-      if (ack !== undefined && ack !== null && answer !== undefined) {
-        const [json, attachments] = internal.encode([answer]);
-        effects.ack(ack, json, attachments);
-      }
+      if (ackId !== undefined && ackId !== null && answer !== undefined) acknowledge(ackId, answer);
     });
   }
 }
@@ -154,19 +172,23 @@ function call(event, args, ack) {
 const api = {
   connection(client, { auth, query, headers, address }) {
     const handshake = { auth: auth ? JSON.parse(auth) : undefined, query, headers, address };
-    call("connection", [new Client(client), handshake]);
+    call(listeners.get("connection"), [new Client(client), handshake]);
   },
   message: (client, event, args, ack) => {
     // A client cannot emit the events that plugnode emits.
-    if (event !== "connection" && event !== "disconnect") call(event, [new Client(client), ...args()], ack);
+    if (event !== "connection" && event !== "disconnect") call(listeners.get(event), [new Client(client), ...args()], ack);
   },
-  disconnect: (client, reason, rooms) => call("disconnect", [new Client(client, rooms), reason]),
-  custom(kind, data, contentType, client) {
-    const due = host.context()?.["due-ms"];
-    if (due === undefined) return;
-    const { key, missed } = host.context();
-    const about = { key, due: new Date(Number(due)), missed: Number(missed), client: client && new Client(client) };
-    for (const listener of timers.get(kind) ?? []) run(() => listener(JSON.parse(decoder.decode(data)), about));
+  disconnect: (client, reason, rooms) => call(listeners.get("disconnect"), [new Client(client, rooms), reason]),
+  custom(kind, data, contentType, of) {
+    const { key, missed, "due-ms": due, "ack-id": ackId } = host.context() ?? {};
+    const client = of && new Client(of);
+    if (due !== undefined) {
+      const about = { key, due: new Date(Number(due)), missed: Number(missed), client };
+      for (const listener of timers.get(kind) ?? []) run(() => listener(JSON.parse(decoder.decode(data)), about));
+    } else if (customs.has(kind)) {
+      const value = contentType === "application/json" ? JSON.parse(decoder.decode(data)) : data;
+      call(customs.get(kind), [value, { ackId, client }], ackId);
+    }
   },
 };
 
@@ -203,9 +225,7 @@ const schedule = {
   app: new Timers(false),
   /** Calls `listener(data, { key, due, missed, client })` for each due timer of this kind. */
   on(kind, listener) {
-    if (typeof listener !== "function") throw new TypeError("a listener must be a function");
-    if (listeners.size === 0 && timers.size === 0) internal.addApi(api);
-    timers.set(String(kind), [...(timers.get(String(kind)) ?? []), listener]);
+    add(timers, String(kind), listener);
   },
 };
 
@@ -226,6 +246,8 @@ const log = {
 
 module.exports = {
   on,
+  onCustom,
+  acknowledge,
   to,
   all,
   kv,

@@ -49,6 +49,22 @@ export function on(event: "disconnect", listener: (client: Client, reason: strin
  */
 export function on(event: string, listener: (client: Client, ...args: any[]) => unknown): void;
 
+/** Facts about a custom event. */
+export interface CustomEvent {
+  /** By which `acknowledge` answers the event later; undefined if nobody waits for an answer. */
+  readonly ackId?: string;
+  /** Undefined for events of the server API. */
+  readonly client?: Client;
+}
+
+/**
+ * Calls the listener for each event of this kind that no client emitted, such as those of the server API. `data` is parsed if it is JSON,
+ * otherwise a Uint8Array. The value that the listener returns, or that its promise resolves to, is the answer to a caller of the server API.
+ */
+export function onCustom(kind: string, listener: (data: any, event: CustomEvent) => unknown): void;
+/** Answers a custom event, also in a later event. Later answers than the first are dropped. */
+export function acknowledge(ackId: string, ...args: unknown[]): void;
+
 /** The clients of these rooms, or with these ids. */
 export function to(...rooms: string[]): Audience;
 /** All clients of the namespace. */

@@ -20,7 +20,7 @@ except ModuleNotFoundError:
 
     _test_host.install()
 
-from ._app import App, Context, Handshake, Refuse, Retry, app, context
+from ._app import App, Context, Handshake, Refuse, Retry, ack_id, acknowledge, app, context
 from ._clients import Audience, Client, everyone, to
 from ._schedule import Due, schedule
 from ._store import Bucket, State, kv, state
@@ -36,6 +36,8 @@ __all__ = [
     "Refuse",
     "Retry",
     "State",
+    "ack_id",
+    "acknowledge",
     "app",
     "config",
     "context",

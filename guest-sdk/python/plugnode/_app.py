@@ -106,8 +106,9 @@ class App:
         return add
 
     def on_custom(self, kind: str) -> Callable[[CustomListener], CustomListener]:
-        """Calls the function as `f(data, client)` for an event that no client sent. `data` is parsed if it is JSON, otherwise bytes.
-        What it returns answers a caller of the server API, as with events of clients."""
+        """Calls the function as `f(data, client)` for an event of this kind that no client emitted, such as those of the server API,
+        which have no client. `data` is parsed if it is JSON, otherwise bytes. What it returns answers a caller of the server API, as
+        with events of clients; `ack_id` and `acknowledge` answer in a later event."""
 
         def add(listener: CustomListener) -> CustomListener:
             self._customs.setdefault(kind, []).append(listener)
@@ -131,8 +132,7 @@ class App:
                     return
                 answer = self._call(message.event, _client(of), *decode(message.args))
                 if message.ack is not None and answer is not None:
-                    values = answer if isinstance(answer, tuple) else (answer,)
-                    outbox.ack(message.ack, encode(values))
+                    acknowledge(message.ack, *_values(answer))
             case types.Event_Disconnect((of, reason)):
                 text = reason.value if isinstance(reason, types.DisconnectReason_Other) else _REASONS[type(reason)]
                 self._call("disconnect", Client(of.id, of.namespace, of.attributes, _rooms()), text)
@@ -152,9 +152,9 @@ class App:
                 for listener in self._customs.get(custom.kind, ()):
                     returned = _run(listener, data, client)
                     answer = returned if returned is not None else answer
-                ack = _extra().get("ack-id")
+                ack = ack_id()
                 if ack is not None and answer is not None:
-                    outbox.ack(ack, encode(answer if isinstance(answer, tuple) else (answer,)))
+                    acknowledge(ack, *_values(answer))
 
     def _connection(self, client: Client, handshake: types.Handshake) -> None:
         info = Handshake(
@@ -174,6 +174,20 @@ class App:
             except Err:
                 # The app has no admission control.
                 client.disconnect()
+
+
+def ack_id() -> str | None:
+    """The id by which `acknowledge` answers the current event, if it is one of the server API."""
+    return _extra().get("ack-id")
+
+
+def acknowledge(ack_id: str, *args: Any) -> None:
+    """Answers the event that had this `ack_id`, also in a later event. Later answers than the first are dropped."""
+    outbox.ack(ack_id, encode(args))
+
+
+def _values(answer: Any) -> tuple[Any, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _client(of: types.Client) -> Client:

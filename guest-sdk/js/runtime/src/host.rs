@@ -338,8 +338,10 @@ fn context<'js>(ctx: Ctx<'js>) -> Result<Option<Object<'js>>> {
     context.set("instance", call.instance)?;
     context.set("release", call.release)?;
     for (name, value) in call.extra {
-        if let Some(fact) = name.strip_prefix("timer-") {
-            context.set(fact, value)?;
+        match name.strip_prefix("timer-") {
+            Some(fact) => context.set(fact, value)?,
+            None if name == "ack-id" => context.set(name, value)?,
+            None => {}
         }
     }
     Ok(Some(context))

@@ -163,9 +163,9 @@ impl Member {
                     if let Err(error) = unlisted {
                         warn!(node = %self.0.node, %error, "cannot remove the API node from the list of io-nodes");
                     }
-                    info!(node = %self.0.node, "API node joined");
                     pause.reset();
                     self.0.has_joined.store(true, Ordering::Release);
+                    info!(node = %self.0.node, "API node joined");
                     let served = self.serve(session, &mut offered, &shutdown).await;
                     self.0.has_joined.store(false, Ordering::Release);
                     // The answers of open calls went to an outbox that is gone.

@@ -39,7 +39,7 @@ pub(super) enum Work {
     /// Carry out these commands.
     Commands(Vec<Command>),
     /// Ask all io-nodes.
-    Find { question: Question, timeout_ms: u32 },
+    Find { who: Audience, most: u32, timeout_ms: u32 },
     /// Give this event to a handler.
     Event {
         action: CallAction,
@@ -54,14 +54,17 @@ impl Work {
         match self {
             Self::Commands(commands) => CallAction::Commands(commands.clone()),
             Self::Event { action, .. } => action.clone(),
-            Self::Find { question, timeout_ms } => CallAction::Commands(vec![Command::Ask {
+            Self::Find { who, most, timeout_ms } => CallAction::Commands(vec![Command::Ask {
                 origin: QueryOrigin {
                     id: call.to_string().into(),
                     namespace: namespace.into(),
                     client: order.clone(),
                     io_node: api_node.clone(),
                 },
-                question: question.clone(),
+                question: Question::Clients {
+                    who: who.clone(),
+                    most: *most,
+                },
                 timeout_ms: *timeout_ms,
                 token: Bytes::new(),
             }]),
@@ -185,7 +188,8 @@ fn find(mut find: Find) -> Result<Plan, Problem> {
         namespaces: vec![who.namespace.as_str().to_owned()],
         order: Some(order),
         work: Work::Find {
-            question: Question::Clients { who, most: find.most },
+            who,
+            most: find.most,
             timeout_ms: find.timeout_ms,
         },
     })
@@ -205,7 +209,7 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
     });
     let json = event.data.as_deref().map_or("null", RawValue::get);
     let (data, content_type) = match &body.attachments[..] {
-        [] => (Bytes::copy_from_slice(json.as_bytes()), "application/json"),
+        [] => (Bytes::from(checked(json, "data")?), "application/json"),
         [bytes] if is_placeholder(json) => (bytes.clone(), "application/octet-stream"),
         _ => {
             let detail = "must be one binary value, or a value without binary parts";
@@ -226,6 +230,17 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
             timeout: Duration::from_millis(event.timeout_ms.into()),
         },
     })
+}
+
+/// A JSON value that handlers can parse, in the form that the arguments of events have.
+fn checked(json: &str, field: &str) -> Result<String, Problem> {
+    let raw = RawPayload {
+        json: format!("[{json}]").into(),
+        attachments: Vec::new(),
+    };
+    let checked = raw.into_answer();
+    let checked = checked.map_err(|error| Problem::invalid(error.to_string()).of_field(field))?;
+    Ok(checked.json[1..checked.json.len() - 1].to_owned())
 }
 
 /// Whether a value is the placeholder of a binary value, and nothing else.

@@ -190,7 +190,7 @@ impl Inner {
         offered.map_err(not_accepted)?;
         match work {
             Work::Commands(_) => self.committed(call, media).await,
-            Work::Find { timeout_ms, .. } => self.found(call, timeout_ms, media).await,
+            Work::Find { most, timeout_ms, .. } => self.found(call, most, timeout_ms, media).await,
             Work::Event {
                 wait: Wait::Accepted, ..
             } => Ok(accepted(media)),
@@ -212,7 +212,13 @@ impl Inner {
     }
 
     /// Waits for the answers of all io-nodes.
-    async fn found(&self, mut call: OpenCall, timeout_ms: u32, media: Media) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn found(
+        &self,
+        mut call: OpenCall,
+        most: u32,
+        timeout_ms: u32,
+        media: Media,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
         let patience = Duration::from_millis(timeout_ms.into()) + TRANSIT;
         let deadline = time::Instant::now() + patience;
         let Some(there) = self.member.io_nodes(patience).await else {
@@ -239,7 +245,10 @@ impl Inner {
         let merged: Option<[Map<String, Value>; 1]> = serde_json::from_str(&merged.json).ok();
         let mut fields = merged.map(|[fields]| fields).unwrap_or_default();
         fields.entry("count").or_insert(json!(0));
-        fields.entry("clients").or_insert(json!([]));
+        // Each io-node has described as many.
+        if let Value::Array(clients) = fields.entry("clients").or_insert(json!([])) {
+            clients.truncate(most as usize);
+        }
         metrics::API_CALLS.increment();
         Ok(response(StatusCode::OK, media.header(), media.write(fields, None)))
     }
