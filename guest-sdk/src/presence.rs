@@ -4,12 +4,41 @@
 //! dies. Reads see the last commit; what the current event subscribes is not in it yet. With `presence.events` the handler gets a
 //! [`Change`] as a custom event of the kind [`KIND`].
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::host::presence as host;
 
 /// Kind of the custom event that tells of a change.
 pub const KIND: &str = "plugnode.presence/1";
+
+/// Why presence could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The app's configuration does not name the channel, or no event is being handled.
+    Denied(String),
+    /// The store did not answer.
+    Other(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Denied(reason) | Self::Other(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<host::Error> for Error {
+    fn from(error: host::Error) -> Self {
+        match error {
+            host::Error::Denied(reason) => Self::Denied(reason),
+            host::Error::Other(reason) => Self::Other(reason),
+        }
+    }
+}
 
 /// A client in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,18 +66,18 @@ pub struct Change {
 ///
 /// # Errors
 /// If the configuration does not name the channel, or the store does not answer.
-pub fn count(channel: &str) -> Result<u64, String> {
-    host::count(channel).map_err(reason)
+pub fn count(channel: &str) -> Result<u64, Error> {
+    host::count(channel).map_err(Error::from)
 }
 
 /// The clients in a channel of the event's namespace, in no particular order. A channel of many clients takes several calls of the host.
 ///
 /// # Errors
 /// If the configuration does not name the channel, or the store does not answer.
-pub fn members(channel: &str) -> Result<Vec<Member>, String> {
+pub fn members(channel: &str) -> Result<Vec<Member>, Error> {
     let (mut members, mut cursor): (Vec<Member>, _) = (Vec::new(), None);
     loop {
-        let page = host::members(channel, cursor).map_err(reason)?;
+        let page = host::members(channel, cursor).map_err(Error::from)?;
         members.extend(page.members.into_iter().map(|member| Member {
             client: member.client,
             since_ms: member.since_ms,
@@ -60,11 +89,5 @@ pub fn members(channel: &str) -> Result<Vec<Member>, String> {
             members.dedup_by(|a, b| a.client == b.client);
             return Ok(members);
         }
-    }
-}
-
-fn reason(error: host::Error) -> String {
-    match error {
-        host::Error::Denied(reason) | host::Error::Other(reason) => reason,
     }
 }

@@ -41,10 +41,10 @@ pub(crate) struct Api {
 
 /// An answer: status, head and JSON body.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Api {
@@ -57,7 +57,7 @@ impl Api {
         }
     }
 
-    async fn post(&self, operation: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, operation: &str, body: &Value) -> Answer {
         self.post_with(operation, "", body).await
     }
 

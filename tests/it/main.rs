@@ -29,6 +29,7 @@ mod load;
 mod monitoring;
 mod operation;
 mod packages;
+mod presence;
 mod pressure;
 mod proxies;
 mod redis;

@@ -121,7 +121,7 @@ impl<'e> Lowered<'e> {
                 kind,
                 client: self.client(),
                 data,
-                content_type: None,
+                content_type: (kind == PRESENCE).then_some("application/json"),
             }),
             EventKind::LateReply { .. } => wit::Event::Custom(wit::Custom {
                 kind: LATE_REPLY,
@@ -156,7 +156,7 @@ impl<'e> Lowered<'e> {
     pub(crate) fn extra(&self) -> Vec<(&str, &str)> {
         match &self.event.kind {
             EventKind::Disconnect(gone) => gone.channels.iter().map(|channels| (CHANNELS, &**channels)).collect(),
-            EventKind::Timer { fired, .. } => vec![
+            EventKind::Timer { fired, kind, .. } if kind != PRESENCE => vec![
                 ("timer-key", &*fired.key),
                 ("timer-due-ms", &*self.due_and_missed[0]),
                 ("timer-missed", &*self.due_and_missed[1]),

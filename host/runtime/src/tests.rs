@@ -154,6 +154,7 @@ const CONTENTS: &[(&str, &str)] = &[
     ("wasi:keyvalue/batch", "get-many"),
     ("wasi:keyvalue/atomics", "increment"),
     ("plugnode:app/schedule", "cancel"),
+    ("plugnode:app/presence", "count"),
     ("plugnode:app/kv", "add"),
     ("wasi:config/store", "get"),
     ("wasi:logging/logging", "log"),

@@ -93,7 +93,10 @@ impl Node {
                 ApiSetup::read(
                     &config.api,
                     &config.http,
-                    config.apps.iter().map(|app| app.namespace.as_str()),
+                    config
+                        .apps
+                        .iter()
+                        .map(|app| (app.namespace.as_str(), &app.handler.presence.channels[..])),
                 )?,
             )),
             None => None,

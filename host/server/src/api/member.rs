@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use plugnode_message::{CallAnswer, CallOutcome, Command, Event, EventKind, NodeId, PartialAnswer, now_ms};
+use plugnode_message::{CallAnswer, CallOutcome, Command, Event, EventKind, KeyValue, NodeId, PartialAnswer, now_ms};
 use plugnode_process::Backoff;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
@@ -99,6 +99,11 @@ impl Member {
 
     pub(super) fn node(&self) -> &NodeId {
         &self.0.node
+    }
+
+    /// The key-value store.
+    pub(super) fn key_value(&self) -> &dyn KeyValue {
+        &*self.0.transport.key_value
     }
 
     /// Opens a call: from now on its answers are heard.

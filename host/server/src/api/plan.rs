@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::keys::Permission;
 use super::problem::Problem;
-use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Publish, Wait};
+use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Presence, Publish, Wait};
 use plugnode_message::json::{Spelling, placeholders, with_placeholders_renumbered};
 use plugnode_message::{
     Audience, CallAction, Channel, Command, MAX_ATTACHMENTS, MAX_NAME, NodeId, Payload, QueryOrigin, Question,
@@ -40,6 +40,8 @@ pub(super) enum Work {
     Commands(Vec<Command>),
     /// Ask all io-nodes.
     Find { who: Audience, most: u32, timeout_ms: u32 },
+    /// Read a page of the clients in a channel.
+    Presence { channel: String, cursor: u64 },
     /// Give this event to a handler.
     Event {
         action: CallAction,
@@ -54,6 +56,8 @@ impl Work {
         match self {
             Self::Commands(commands) => CallAction::Commands(commands.clone()),
             Self::Event { action, .. } => action.clone(),
+            // It is read, not asked for.
+            Self::Presence { .. } => CallAction::Commands(Vec::new()),
             Self::Find { who, most, timeout_ms } => CallAction::Commands(vec![Command::Ask {
                 origin: QueryOrigin {
                     id: call.to_string().into(),
@@ -95,6 +99,7 @@ pub(super) fn plan(permission: Permission, body: &Payload, max_batch: usize) -> 
             Ok((Command::Disconnect { who, close_transport }, order))
         }),
         Permission::Find => find(read(&body.json)?),
+        Permission::Presence => presence(read(&body.json)?),
         Permission::Event => event(read(&body.json)?, body),
     }?;
     Ok(plan)
@@ -191,6 +196,19 @@ fn find(mut find: Find) -> Result<Plan, Problem> {
             who,
             most: find.most,
             timeout_ms: find.timeout_ms,
+        },
+    })
+}
+
+fn presence(presence: Presence) -> Result<Plan, Problem> {
+    namespace(&presence.namespace, "namespace")?;
+    name(&presence.channel, "channel")?;
+    Ok(Plan {
+        namespaces: vec![presence.namespace],
+        order: None,
+        work: Work::Presence {
+            channel: presence.channel,
+            cursor: presence.cursor.unwrap_or(0),
         },
     })
 }

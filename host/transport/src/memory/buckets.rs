@@ -412,6 +412,9 @@ impl Buckets {
         };
         bucket.order.remove(&stored.number);
         bucket.bytes -= key.len() + stored.value.len() + KEY_BYTES;
+        if bucket.values.is_empty() {
+            self.buckets.remove(name);
+        }
         if let Some(end) = stored.end {
             self.ends.remove(&(end, name.clone(), key.clone()));
         }
