@@ -43,7 +43,7 @@ pub(crate) struct Api {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    head: String,
+    pub(crate) head: String,
     pub(crate) body: Value,
 }
 
@@ -69,7 +69,24 @@ impl Api {
         within("the API answers", sent).await.expect("it listens")
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
+        let (head, body) = self.send_raw(method, path, headers, body).await?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok(Answer {
+            status: status.unwrap_or_default(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+            head,
+        })
+    }
+
+    /// The head of the answer, in lower case, and its body. Both are empty if there was none.
+    pub(crate) async fn send_raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> std::io::Result<(String, Vec<u8>)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let size = body.len();
         let head = format!(
@@ -80,14 +97,12 @@ impl Api {
         let _ = stream.write_all(body).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        let text = String::from_utf8_lossy(&answer);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok(Answer {
-            status: status.unwrap_or_default(),
-            head: head.to_ascii_lowercase(),
-            body: serde_json::from_str(body).unwrap_or_default(),
-        })
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.unwrap_or(answer.len()));
+        Ok((
+            String::from_utf8_lossy(head).to_ascii_lowercase(),
+            body.get(4..).unwrap_or_default().to_vec(),
+        ))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_clients;
+mod api_faults;
 mod auction;
 mod author;
 mod budgets;

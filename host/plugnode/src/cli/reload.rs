@@ -105,8 +105,7 @@ impl Reload {
             }
         }
         if let (Some(api), Some(keys)) = (&reloadable.api, new.api_keys) {
-            api.replace_keys(keys);
-            if self.config.api.keys != read.api.keys {
+            if api.replace_keys(keys) || self.config.api.keys != read.api.keys {
                 changed.push("the keys of the server API".into());
             }
         }

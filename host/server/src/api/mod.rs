@@ -18,6 +18,7 @@ mod openapi;
 mod plan;
 mod problem;
 mod request;
+mod schema;
 mod service;
 mod settings;
 #[cfg(test)]
@@ -97,8 +98,8 @@ impl Api {
         Self(service)
     }
 
-    /// Uses these keys from now on.
-    pub fn replace_keys(&self, keys: KeyRing) {
-        self.0.replace_keys(Arc::new(keys));
+    /// Uses these keys from now on. Returns whether a secret has changed.
+    pub fn replace_keys(&self, keys: KeyRing) -> bool {
+        self.0.replace_keys(Arc::new(keys))
     }
 }

@@ -17,11 +17,11 @@ use plugnode_message::{
 use plugnode_socket_io::RawPayload;
 
 /// Names in one list of a request.
-const MAX_NAMES: usize = 1_000;
+pub(super) const MAX_NAMES: usize = 1_000;
 /// Clients that an answer describes.
-const MAX_FOUND: u32 = 10_000;
+pub(super) const MAX_FOUND: u32 = 10_000;
 /// Longest time that a request may wait.
-const MAX_TIMEOUT_MS: u32 = 60_000;
+pub(super) const MAX_TIMEOUT_MS: u32 = 60_000;
 
 /// The call to make.
 #[derive(Debug)]

@@ -66,8 +66,9 @@ impl ApiService {
         }))
     }
 
-    pub(super) fn replace_keys(&self, keys: Arc<KeyRing>) {
-        *self.0.keys.write() = keys;
+    pub(super) fn replace_keys(&self, keys: Arc<KeyRing>) -> bool {
+        let before = std::mem::replace(&mut *self.0.keys.write(), keys.clone());
+        !before.has_same_secrets(&keys)
     }
 }
 
@@ -418,7 +419,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok();
+    // Beyond that, a header may have tabs.
+    let is_printable = |text: &&str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let text = value.to_str().ok().filter(is_printable);
     let text = text.filter(|text| (1..=MAX_KEY).contains(&text.len()) && values.next().is_none());
     let invalid = || {
         let detail = format!("must be one text of 1 to {MAX_KEY} printable ASCII characters");
