@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Concatenate, Protocol, TypedDict, TypeVar
 
 from componentize_py_types import Err
@@ -202,7 +203,18 @@ def _rooms() -> frozenset[str] | None:
     return None if rooms is None else frozenset(json.loads(rooms))
 
 
+#: The listener that was called last in this event.
+_listener: Callable[..., Any] | None = None
+
+
+def code_of_listener() -> CodeType | None:
+    """Where the listener that was called last is defined, for errors that are not raised within it."""
+    return getattr(_listener and inspect.unwrap(_listener), "__code__", None)
+
+
 def _run(listener: Callable[..., Any], *args: Any) -> Any:
+    global _listener
+    _listener = listener
     returned = listener(*args)
     if not inspect.iscoroutine(returned):
         return returned
@@ -230,8 +242,9 @@ def _extra() -> dict[str, str]:
 
 def handle(event: types.Event, of: types.Context) -> None:
     """Handles one event."""
-    global _context
+    global _context, _listener
     _context = of
+    _listener = None
     _store.discard_states()
     try:
         app._handle(event)

@@ -351,9 +351,13 @@ impl Socket {
         self.connection.send_volatile(packet);
     }
 
-    /// Closes the connection; this socket's disconnect has this reason. The client gets what was sent before, as far as it reads that.
-    pub fn close_connection(&self, reason: DisconnectReason) {
-        self.set_reason(reason);
+    /// Disconnects the client from all its namespaces, and closes the connection. The client gets what was sent before, as far as it
+    /// reads that. It is told of each disconnect, because Socket.IO's client connects again by itself after a mere end of the
+    /// connection.
+    pub fn close_connection(&self) {
+        for socket in self.connection.sockets() {
+            socket.disconnect();
+        }
         self.connection.close();
     }
 
