@@ -583,6 +583,8 @@ async fn packed_npm_package_tests_and_builds_program() {
         "timers.test.mjs",
         "customs.js",
         "customs.test.mjs",
+        "presence.js",
+        "presence.test.mjs",
         "refusals.test.mjs",
     ] {
         let from = repository().join("tests/js/handlers").join(file);

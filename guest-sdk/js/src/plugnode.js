@@ -279,9 +279,16 @@ const log = {
   error: (...args) => console.error(...args),
 };
 
+/** Sends a message to webhooks with this kind, and to the program that embeds the io-nodes, if one does. */
+function sendCustom(kind, data = null) {
+  const bytes = data instanceof Uint8Array ? data : encoder.encode(JSON.stringify(data));
+  effects.custom(undefined, String(kind), bytes);
+}
+
 module.exports = {
   on,
   onCustom,
+  sendCustom,
   acknowledge,
   to,
   all,

@@ -190,6 +190,12 @@ def acknowledge(ack_id: str, *args: Any) -> None:
     outbox.ack(ack_id, encode(args))
 
 
+def send_custom(kind: str, data: Any = None) -> None:
+    """Sends a message, as JSON or as bytes, to the webhooks that pass on this kind, and to the program that embeds the io-nodes, if
+    one does. It is an effect of the event."""
+    outbox.custom(None, kind, data if isinstance(data, bytes) else json.dumps(data).encode())
+
+
 def _values(answer: Any) -> tuple[Any, ...]:
     return answer if isinstance(answer, tuple) else (answer,)
 
