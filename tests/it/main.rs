@@ -30,6 +30,7 @@ mod load;
 mod monitoring;
 mod operation;
 mod packages;
+mod presence;
 mod pressure;
 mod proxies;
 mod redis;

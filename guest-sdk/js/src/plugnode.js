@@ -182,7 +182,9 @@ const api = {
   custom(kind, data, contentType, of) {
     const { key, missed, "due-ms": due, "ack-id": ackId } = host.context() ?? {};
     const client = of && new Client(of);
-    if (due !== undefined) {
+    if (kind === PRESENCE) {
+      for (const listener of presenceListeners) run(() => listener(JSON.parse(decoder.decode(data))));
+    } else if (due !== undefined) {
       const about = { key, due: new Date(Number(due)), missed: Number(missed), client };
       for (const listener of timers.get(kind) ?? []) run(() => listener(JSON.parse(decoder.decode(data)), about));
     } else if (customs.has(kind)) {
@@ -229,6 +231,28 @@ const schedule = {
   },
 };
 
+// ---- Presence ----
+
+const PRESENCE = "plugnode.presence/1";
+const presenceListeners = [];
+
+/** Who is in a channel, across io-nodes, for the channels that the app's configuration names in `presence.channels`. */
+const presence = {
+  count: (channel) => host.presenceCount(String(channel)),
+  members(channel) {
+    const members = new Map();
+    for (const { id, since, attributes } of host.presenceMembers(String(channel))) {
+      members.set(id, { id, since: new Date(since), attributes: attributes && JSON.parse(attributes) });
+    }
+    return [...members.values()];
+  },
+  /** Calls `listener({ client, joined, left })` when a client joins or leaves such channels, if `presence.events` is set. */
+  on(listener) {
+    if (typeof listener !== "function") throw new TypeError("the listener must be a function");
+    presenceListeners.push(listener);
+  },
+};
+
 // ---- The rest ----
 
 /** Throw this to have the event retried after a pause, instead of becoming a dead letter. */
@@ -253,6 +277,7 @@ module.exports = {
   kv,
   state,
   schedule,
+  presence,
   config: internal.config,
   context: () => host.context(),
   log,

@@ -128,6 +128,29 @@ export const schedule: {
   on(kind: string, listener: (data: any, due: Due) => unknown): void;
 };
 
+/** A client in a channel. */
+export interface Member {
+  readonly id: string;
+  /** When it joined. */
+  readonly since: Date;
+  /** Its attributes when it joined; undefined if they had more than 4096 bytes. */
+  readonly attributes?: Record<string, Json>;
+}
+
+/**
+ * Who is in a channel (a room), across io-nodes, for the channels that the app's configuration names in `presence.channels`. Reads see the
+ * last commit: what the current event changes is not in it yet.
+ */
+export const presence: {
+  count(channel: string): number;
+  members(channel: string): Member[];
+  /**
+   * Calls the listener when a client joins or leaves such channels, if `presence.events` is set. When it disconnects, `left` has all of
+   * them, and the event has no client.
+   */
+  on(listener: (change: { client: string; joined: string[]; left: string[] }) => unknown): void;
+};
+
 /** The `config` table of the app's configuration. */
 export const config: Readonly<Record<string, string>>;
 

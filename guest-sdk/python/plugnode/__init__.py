@@ -22,6 +22,7 @@ except ModuleNotFoundError:
 
 from ._app import App, Context, Handshake, Refuse, Retry, ack_id, acknowledge, app, context
 from ._clients import Audience, Client, everyone, to
+from ._presence import Change, Member, presence
 from ._schedule import Due, schedule
 from ._store import Bucket, State, kv, state
 
@@ -29,10 +30,12 @@ __all__ = [
     "App",
     "Audience",
     "Bucket",
+    "Change",
     "Client",
     "Context",
     "Due",
     "Handshake",
+    "Member",
     "Refuse",
     "Retry",
     "State",
@@ -43,6 +46,7 @@ __all__ = [
     "context",
     "everyone",
     "kv",
+    "presence",
     "schedule",
     "state",
     "to",

@@ -11,6 +11,7 @@ from wit_world.imports import outbox, types
 from . import _store
 from ._clients import Client
 from ._payload import decode, encode
+from ._presence import presence
 from ._schedule import schedule
 
 # Type checkers accept listeners with and without annotations, but not without the first parameters.
@@ -144,6 +145,8 @@ class App:
                     _run(listener, _client(of), *([None] if reply.answer is None else decode(reply.answer)))
             case types.Event_Custom(custom):
                 client = None if custom.client is None else _client(custom.client)
+                if presence._dispatch(custom.kind, custom.data, _run):
+                    return
                 if schedule._dispatch(_extra(), custom.kind, custom.data, client, _run):
                     return
                 is_json = custom.content_type == "application/json"

@@ -7,7 +7,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Maximum length of the name of a namespace, a channel or an event, in bytes.
-pub const MOST_NAME: usize = 1024;
+pub const MAX_NAME: usize = 1024;
 
 /// Event names that Socket.IO emits itself on the receiving side. Neither clients nor handlers may send them:
 /// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.

@@ -21,7 +21,7 @@ use crate::namespace::NamespaceSockets;
 use crate::registry::NamespaceRegistry;
 use crate::requests::{ReplyTo, Requests};
 use plugnode_message::{
-    AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MOST_ATTRIBUTES, Namespace, Payload,
+    AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MAX_ATTRIBUTES, Namespace, Payload,
     Refusal, SessionId, Text, now_ms,
 };
 use plugnode_process::metrics;
@@ -385,9 +385,9 @@ impl Socket {
         let mut attributes = serde_json::from_str(&state.attributes).unwrap_or_default();
         json_patch::merge(&mut attributes, &patch);
         let attributes = attributes.to_string();
-        if attributes.len() > MOST_ATTRIBUTES {
+        if attributes.len() > MAX_ATTRIBUTES {
             return Err(format!(
-                "attributes of {} bytes are over the limit of {MOST_ATTRIBUTES}",
+                "attributes of {} bytes are over the limit of {MAX_ATTRIBUTES}",
                 attributes.len()
             ));
         }

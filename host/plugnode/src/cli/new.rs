@@ -42,7 +42,7 @@ pub enum Language {
     Python,
 }
 
-/// Path and contents of a file. `{{name}}`, `{{module}}` and `{{sdk}}` in the contents are replaced.
+/// Path and contents of a file. `{{name}}`, `{{module}}`, `{{component}}` and `{{sdk}}` in the contents are replaced.
 type TemplateFile = (&'static str, &'static str);
 
 macro_rules! template {
@@ -53,6 +53,7 @@ const RUST: &[TemplateFile] = template! {
     "Cargo.toml" from "rust/Cargo.toml.in",
     "src/lib.rs" from "rust/lib.rs.in",
     "events.toml" from "rust/events.toml.in",
+    "plugnode.toml" from "rust/plugnode.toml.in",
     "README.md" from "rust/README.md.in",
     ".gitignore" from "rust/gitignore.in",
 };
@@ -61,6 +62,7 @@ const JS: &[TemplateFile] = template! {
     "jsconfig.json" from "js/jsconfig.json.in",
     "server.js" from "js/server.js.in",
     "events.toml" from "js/events.toml.in",
+    "plugnode.toml" from "plugnode.toml.in",
     "README.md" from "js/README.md.in",
     ".gitignore" from "js/gitignore.in",
 };
@@ -69,6 +71,7 @@ const TS: &[TemplateFile] = template! {
     "tsconfig.json" from "ts/tsconfig.json.in",
     "server.ts" from "ts/server.ts.in",
     "events.toml" from "js/events.toml.in",
+    "plugnode.toml" from "plugnode.toml.in",
     "README.md" from "ts/README.md.in",
     ".gitignore" from "ts/gitignore.in",
 };
@@ -76,6 +79,7 @@ const PYTHON: &[TemplateFile] = template! {
     "app.py" from "python/app.py.in",
     "events.toml" from "python/events.toml.in",
     "pyproject.toml" from "python/pyproject.toml.in",
+    "plugnode.toml" from "plugnode.toml.in",
     "README.md" from "python/README.md.in",
     ".gitignore" from "python/gitignore.in",
 };
@@ -104,9 +108,14 @@ pub(super) fn new(args: &NewArgs) -> Result<ExitCode> {
         );
     }
     let sdk = sdk(args.sdk.as_deref())?;
+    let component = match args.lang {
+        Language::Python => "app.wasm",
+        _ => "server.wasm",
+    };
     let fill = |text: &str| {
         text.replace("{{name}}", name)
             .replace("{{module}}", &name.replace('-', "_"))
+            .replace("{{component}}", component)
             .replace("{{sdk}}", &sdk)
     };
     let (files, shared): (_, &[TemplateFile]) = match args.lang {

@@ -65,9 +65,12 @@ impl Project {
             None => match find_script(path)? {
                 Some(script) => Kind::Script(script, temporary()?),
                 None if path.is_dir() => bail!(
-                    "{} has no Cargo.toml, no package.json, no pyproject.toml and no plugnode.toml with [build] command; name a script, a \
-                     .wasm file or the folder of a handler",
-                    path.display()
+                    "{} has no Cargo.toml, no package.json, no pyproject.toml and no plugnode.toml with [build] command; name {}",
+                    path.display(),
+                    script_in(path).map_or_else(
+                        || "a script, a .wasm file or the folder of a handler".to_owned(),
+                        |script| format!("the script: {}", script.display())
+                    )
                 ),
                 None => Kind::Component,
             },
@@ -205,6 +208,15 @@ impl ComponentSource for Project {
 /// Environment variables with settings. Unprefixed ones, which other programs use too, apply to `run` only.
 fn variables() -> impl Iterator<Item = (String, String)> {
     runtime::variables().filter(|(name, _)| name.starts_with("PLUGNODE_"))
+}
+
+/// A script with a usual name in a folder that does not say which file is its program.
+fn script_in(folder: &Path) -> Option<PathBuf> {
+    let names = ["server", "index", "app", "main"];
+    let files = names
+        .iter()
+        .flat_map(|name| ["js", "mjs", "cjs", "ts", "py"].map(|extension| folder.join(format!("{name}.{extension}"))));
+    files.into_iter().find(|file| file.is_file())
 }
 
 async fn read(file: &Path) -> Result<Bytes> {

@@ -33,6 +33,8 @@ pub enum Permission {
     Disconnect,
     /// Find clients.
     Find,
+    /// Read who is in a channel.
+    Presence,
     /// Give custom events to handlers.
     Event,
 }

@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 
 use crate::http::{self, HttpSettings};
 use crate::roles::node_name;
+use plugnode_message::ChannelPattern;
 use plugnode_message::namespaces::Namespaces;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
@@ -46,8 +47,8 @@ pub struct ApiSetup {
     pub settings: ApiSettings,
     /// The keys of the settings.
     pub keys: KeyRing,
-    /// Namespaces that an app serves.
-    pub namespaces: Namespaces<()>,
+    /// Namespaces that an app serves, each with the channels whose presence is kept.
+    pub namespaces: Namespaces<Vec<ChannelPattern>>,
     /// Time-outs of the port; the others of these settings are not used.
     pub http: HttpSettings,
 }
@@ -60,11 +61,13 @@ impl ApiSetup {
     pub fn read<'a>(
         settings: &ApiSettings,
         http: &HttpSettings,
-        apps: impl Iterator<Item = &'a str>,
+        apps: impl Iterator<Item = (&'a str, &'a [ChannelPattern])>,
     ) -> anyhow::Result<Self> {
         let mut namespaces = Namespaces::default();
-        for namespace in apps {
-            namespaces.insert(namespace, ()).map_err(anyhow::Error::msg)?;
+        for (namespace, presence) in apps {
+            namespaces
+                .insert(namespace, presence.to_vec())
+                .map_err(anyhow::Error::msg)?;
         }
         Ok(Self {
             keys: KeyRing::read(&settings.keys)?,

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 
 use super::keys::Permission;
 use super::problem::Problem;
-use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Publish, Wait};
+use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Presence, Publish, Wait};
 use plugnode_message::json::{Spelling, placeholders, with_placeholders_renumbered};
 use plugnode_message::{
-    Asker, Audience, CallAction, Channel, Command, MOST_ATTACHMENTS, MOST_NAME, NodeId, Payload, Question,
+    Audience, CallAction, Channel, Command, MAX_ATTACHMENTS, MAX_NAME, NodeId, Payload, QueryOrigin, Question,
     RESERVED_EVENTS, RESERVED_KINDS, Scope, Selection, SessionId, Text,
 };
 use plugnode_socket_io::RawPayload;
@@ -40,6 +40,8 @@ pub(super) enum Work {
     Commands(Vec<Command>),
     /// Ask all io-nodes.
     Find { who: Audience, most: u32, timeout_ms: u32 },
+    /// Read a page of the clients in a channel.
+    Presence { channel: String, cursor: u64 },
     /// Give this event to a handler.
     Event {
         action: CallAction,
@@ -54,8 +56,10 @@ impl Work {
         match self {
             Self::Commands(commands) => CallAction::Commands(commands.clone()),
             Self::Event { action, .. } => action.clone(),
+            // It is read, not asked for.
+            Self::Presence { .. } => CallAction::Commands(Vec::new()),
             Self::Find { who, most, timeout_ms } => CallAction::Commands(vec![Command::Ask {
-                asker: Asker {
+                origin: QueryOrigin {
                     id: call.to_string().into(),
                     namespace: namespace.into(),
                     client: order.clone(),
@@ -95,6 +99,7 @@ pub(super) fn plan(permission: Permission, body: &Payload, max_batch: usize) -> 
             Ok((Command::Disconnect { who, close_transport }, order))
         }),
         Permission::Find => find(read(&body.json)?),
+        Permission::Presence => presence(read(&body.json)?),
         Permission::Event => event(read(&body.json)?, body),
     }?;
     Ok(plan)
@@ -195,6 +200,19 @@ fn find(mut find: Find) -> Result<Plan, Problem> {
     })
 }
 
+fn presence(presence: Presence) -> Result<Plan, Problem> {
+    namespace(&presence.namespace, "namespace")?;
+    name(&presence.channel, "channel")?;
+    Ok(Plan {
+        namespaces: vec![presence.namespace],
+        order: None,
+        work: Work::Presence {
+            channel: presence.channel,
+            cursor: presence.cursor.unwrap_or(0),
+        },
+    })
+}
+
 fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
     namespace(&event.namespace, "namespace")?;
     name(&event.kind, "kind")?;
@@ -270,9 +288,9 @@ fn arguments(args: Option<&RawValue>, body: &Payload, field: &str) -> Result<Pay
         }
     }
     let count = attachments.len();
-    if count > MOST_ATTACHMENTS {
+    if count > MAX_ATTACHMENTS {
         let detail = format!(
-            "{count} binary values are over the limit of {MOST_ATTACHMENTS} of Socket.IO's own clients; send several events"
+            "{count} binary values are over the limit of {MAX_ATTACHMENTS} of Socket.IO's own clients; send several events"
         );
         return Err(Problem::invalid(detail).of_field(field));
     }
@@ -360,9 +378,9 @@ fn count(names: &[String], field: &str) -> Result<(), Problem> {
 
 fn name(name: &str, field: &str) -> Result<(), Problem> {
     let size = name.len();
-    match (1..=MOST_NAME).contains(&size) {
+    match (1..=MAX_NAME).contains(&size) {
         true => Ok(()),
-        false => Err(Problem::invalid(format!("has {size} bytes; a name has 1 to {MOST_NAME}")).of_field(field)),
+        false => Err(Problem::invalid(format!("has {size} bytes; a name has 1 to {MAX_NAME}")).of_field(field)),
     }
 }
 

@@ -131,6 +131,44 @@ with_audience! {
     }
 }
 
+/// Reads who is in a channel whose presence is kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Presence {
+    /// The namespace. Default: `/`.
+    #[serde(default = "root")]
+    pub(super) namespace: String,
+    /// The channel.
+    pub(super) channel: String,
+    /// `next` of the page before; missing for the first.
+    #[serde(default)]
+    pub(super) cursor: Option<u64>,
+}
+
+/// A page of the clients in a channel.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct PresencePage {
+    /// Number of clients in the channel.
+    pub(super) count: u64,
+    /// Some of them, in no particular order; possibly none before the last page.
+    pub(super) members: Vec<PresentClient>,
+    /// The cursor of the next page; null after the last.
+    pub(super) next: Option<u64>,
+}
+
+/// A client in a channel.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct PresentClient {
+    /// The session id.
+    pub(super) id: String,
+    /// When it joined, in milliseconds since the Unix epoch.
+    pub(super) since_ms: u64,
+    /// Its attributes when it joined; null if they had more than 4096 bytes.
+    pub(super) attributes: Option<Value>,
+}
+
 /// Gives a custom event to the handler of the app that serves a namespace.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

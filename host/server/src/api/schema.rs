@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::plan::MAX_NAMES;
-use plugnode_message::{MOST_NAME, RESERVED_EVENTS, RESERVED_KINDS};
+use plugnode_message::{MAX_NAME, RESERVED_EVENTS, RESERVED_KINDS};
 
 /// Declares types that stand for texts in the document.
 macro_rules! schemas {
@@ -41,17 +41,17 @@ schemas! {
     /// At least one name.
     ChannelNames = json!({ "type": "array", "items": name(), "minItems": 1, "maxItems": MAX_NAMES });
     /// The name of a namespace.
-    NamespaceName = json!({ "type": "string", "pattern": "^/", "minLength": 1, "maxLength": MOST_NAME });
+    NamespaceName = json!({ "type": "string", "pattern": "^/", "minLength": 1, "maxLength": MAX_NAME });
     /// The name of an event.
-    EventName = json!({ "type": "string", "minLength": 1, "maxLength": MOST_NAME, "not": { "enum": RESERVED_EVENTS } });
+    EventName = json!({ "type": "string", "minLength": 1, "maxLength": MAX_NAME, "not": { "enum": RESERVED_EVENTS } });
     /// The kind of a custom event.
     Kind = json!({
-        "type": "string", "minLength": 1, "maxLength": MOST_NAME, "pattern": format!("^(?!{})", RESERVED_KINDS.replace('.', "\\.")),
+        "type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": format!("^(?!{})", RESERVED_KINDS.replace('.', "\\.")),
     });
 }
 
 fn name() -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": MOST_NAME })
+    json!({ "type": "string", "minLength": 1, "maxLength": MAX_NAME })
 }
 
 /// The ways to name clients: all of a namespace, or some.

@@ -37,7 +37,7 @@ impl Heartbeat {
             role,
             ticks,
             losses: None,
-            renewal: redis.standing.register(),
+            renewal: redis.lease_health.register(),
         }
     }
 

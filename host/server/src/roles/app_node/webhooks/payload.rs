@@ -119,17 +119,17 @@ pub(super) fn body(kind: WebhookEvent, id: EventId, event: &Event, verdict: &Ver
                 reason: reason(&departure.reason),
             });
         }
-        (WebhookEvent::DeadLetter, kind, Verdict::Dead(death, _)) => {
+        (WebhookEvent::DeadLetter, kind, Verdict::Dead(cause, _)) => {
             data.dead_letter = Some(DeadLetter {
                 kind: kind.word(),
                 name: match kind {
                     EventKind::Message { event, .. } => Some(event),
                     _ => None,
                 },
-                reason: beginning(&death.reason),
-                attempts: death.attempts,
-                app: death.app.as_ref().map(|app| app.as_str()),
-                release: death.release.as_deref(),
+                reason: beginning(&cause.reason),
+                attempts: cause.attempts,
+                app: cause.app.as_ref().map(|app| app.as_str()),
+                release: cause.release.as_deref(),
             });
         }
         _ => {}
@@ -165,7 +165,7 @@ fn beginning(text: &str) -> &str {
 mod tests {
     use super::*;
     use plugnode_message::{Effects, Handshake, Partition};
-    use plugnode_transport::Death;
+    use plugnode_transport::DeadLetterCause;
     use serde_json::{Value, json};
 
     const ID: EventId = EventId {
@@ -217,13 +217,13 @@ mod tests {
             sent(&event, &Verdict::Done(Effects::default())),
             std::slice::from_ref(&connection)
         );
-        let death = Death {
+        let cause = DeadLetterCause {
             reason: "ü".repeat(MAX_REASON),
             attempts: 3,
             release: None,
             app: Some("/{room}".into()),
         };
-        let both = sent(&event, &Verdict::Dead(death, Effects::default()));
+        let both = sent(&event, &Verdict::Dead(cause, Effects::default()));
         assert_eq!((both.len(), &both[0]), (2, &connection));
         let letter = &both[1]["data"]["deadLetter"];
         assert_eq!(letter["reason"].as_str().map(str::len), Some(MAX_REASON));
