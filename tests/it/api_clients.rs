@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::api::{Api, KEY};
 
-const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }";
+const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }\npresence = { channels = [\"seats\"] }";
 const API: &str = r#"
 [api]
 listen = "127.0.0.1:0"
@@ -20,7 +20,7 @@ listen = "127.0.0.1:0"
 name = "office"
 key = "0123456789abcdef0123456789abcdef"
 namespaces = ["*"]
-permissions = ["publish", "join", "leave", "disconnect", "find", "event"]
+permissions = ["publish", "join", "leave", "disconnect", "find", "presence", "event"]
 calls-per-second = 1000
 "#;
 

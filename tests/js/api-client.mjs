@@ -1,5 +1,5 @@
 // node api-client.mjs FOLDER API,API KEY URL,URL: the npm package plugnode-emitter, installed in FOLDER, calls the server API of nodes, and
-// official clients of each io-node receive. The program customs.js must serve `/` and `/chat`.
+// official clients of each io-node receive. The program customs.js must serve `/` and `/chat`, with presence of the channel `seats`.
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
@@ -118,6 +118,19 @@ const cases = {
     const { reason } = results[2];
     assert.ok(reason instanceof EmitterError && reason.status === 422 && reason.field === 'event', reason);
     await becomes(() => said, said.map(() => [[1], [2], [4], [5]]));
+  },
+
+  'presence is read': async () => {
+    const { sockets } = await clients();
+    const ids = sockets.map(({ id }) => id).sort();
+    const from = Date.now();
+    for (const id of ids) await emitter.client(id).socketsJoin('seats');
+    let members = [];
+    const present = async () => (members = await emitter.presence('/', 'seats'));
+    for (const end = Date.now() + 10_000; (await present()).length < ids.length && Date.now() < end; );
+    same(members.map(({ id }) => id).sort(), ids);
+    assert.ok(members.every(({ since, attributes }) => Math.abs(since - from) < 20_000 && attributes), JSON.stringify(members));
+    await assert.rejects(emitter.presence('/', 'none'), ({ status }) => status >= 400 && status < 500);
   },
 
   'a handler answers an event': async () => {

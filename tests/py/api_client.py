@@ -1,10 +1,11 @@
 """api_client.py API,API KEY URL: the package plugnode_emitter calls the server API of nodes, and a python-socketio client of URL receives. The
-program customs.js must serve `/` and `/chat`."""
+program customs.js must serve `/` and `/chat`, with presence of the channel `seats`."""
 
 import http.client
 import http.server
 import sys
 import threading
+import time
 import unittest
 
 from client import Person, equal
@@ -86,6 +87,14 @@ class Api(unittest.TestCase):
         self.emitter.emit("last")
         ada.next("last")
         self.assertEqual(ada.count("never"), 0)
+
+    def test_presence_is_read(self):
+        _, ada_id = self.person()
+        self.emitter.client(ada_id).sockets_join("seats")
+        until = time.monotonic() + 10
+        while ada_id not in (members := {member.id: member for member in self.emitter.presence("/", "seats")}):
+            self.assertLess(time.monotonic(), until, members)
+        self.assertAlmostEqual(members[ada_id].since, time.time(), delta=20)
 
     def test_handler_answers_event(self):
         self.assertEqual(self.emitter.event("/", "test.echo/1", {"a": ["ü", None]}).args, [[{"a": ["ü", None]}]])

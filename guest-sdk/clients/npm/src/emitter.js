@@ -117,7 +117,7 @@ class RemoteSocket {
 /** All clients of a namespace, and the way to the others. */
 class Emitter extends Broadcast {
   #lanes;
-  #lastEvent = 0;
+  #lastOwn = 0;
 
   constructor(options) {
     const lanes = options instanceof Lanes ? options : new Lanes(new Http(options));
@@ -127,16 +127,32 @@ class Emitter extends Broadcast {
   of(namespace) {
     return new Broadcast(this.#lanes, namespaceOf(namespace));
   }
+  async presence(namespace, room) {
+    // A page may repeat what an earlier one had.
+    const members = new Map();
+    let cursor;
+    do {
+      const body = { namespace: namespaceOf(namespace), channel: String(room), cursor };
+      const page = await this.#lanes.add(this.#ownLane(), { operation: "presence", ...encoded(body), isSingle: true });
+      for (const { id, "since-ms": since, attributes } of page.members) members.set(id, { id, since: new Date(since), attributes });
+      cursor = page.next ?? undefined;
+    } while (cursor !== undefined);
+    return [...members.values()];
+  }
   async event(namespace, kind, data = null, { wait, timeout = 10_000, order, idempotencyKey } = {}) {
     const body = { namespace: namespaceOf(namespace), kind: String(kind), data, "timeout-ms": timeout };
     if (wait !== undefined) body.wait = wait;
     if (order !== undefined) body.order = String(order);
     // Events without an order do not wait for each other.
-    const lane = order === undefined ? `event ${++this.#lastEvent}` : `event ${body.namespace} ${order}`;
+    const lane = order === undefined ? this.#ownLane() : `event ${body.namespace} ${order}`;
     const call = { operation: "event", ...encoded(body), isSingle: true, wait: timeout, idempotencyKey };
     const answer = await this.#lanes.add(lane, call);
     const { args, attachments } = answer;
     return { ...doneOf(answer), ...(args === undefined ? {} : { args: attachments ? restored(args, attachments) : args }) };
+  }
+  /** The lane of a call that waits for no other. */
+  #ownLane() {
+    return `own ${++this.#lastOwn}`;
   }
 }
 

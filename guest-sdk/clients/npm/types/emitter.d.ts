@@ -80,11 +80,22 @@ export class RemoteSocket<Events = DefaultEventsMap> {
   disconnect: Broadcast<Events>["disconnectSockets"];
 }
 
+/** A client in a room whose presence is kept. */
+export interface Present {
+  id: string;
+  /** When it joined. */
+  since: Date;
+  /** Its attributes when it joined; null if they were too large to be kept. */
+  attributes: Record<string, any> | null;
+}
+
 /** All clients of the namespace `/`. */
 export class Emitter<Events = DefaultEventsMap> extends Broadcast<Events> {
   constructor(options: Options);
   /** All clients of another namespace. */
   of(namespace: string): Broadcast<Events>;
+  /** Reads who is in a room whose presence is kept. */
+  presence(namespace: string, room: string): Promise<Present[]>;
   /** Gives a custom event to the handler of a namespace's app, and returns its acknowledgement. */
   event(
     namespace: string,

@@ -9,7 +9,7 @@
 Each call returns when it was carried out. Without an answer it is repeated with the same idempotency key, so that it takes effect once.
 """
 
-from ._emitter import Batch, Broadcast, Done, Emitter, Found, Handled, RemoteSocket
+from ._emitter import Batch, Broadcast, Done, Emitter, Found, Handled, Present, RemoteSocket
 from ._http import EmitterError
 
-__all__ = ["Batch", "Broadcast", "Done", "Emitter", "EmitterError", "Found", "Handled", "RemoteSocket"]
+__all__ = ["Batch", "Broadcast", "Done", "Emitter", "EmitterError", "Found", "Handled", "Present", "RemoteSocket"]

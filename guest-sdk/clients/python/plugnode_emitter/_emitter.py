@@ -168,6 +168,17 @@ class Found:
     silent: list[str]
 
 
+@dataclass(frozen=True)
+class Present:
+    """A client in a room whose presence is kept."""
+
+    id: str
+    #: When it joined, in seconds since 1970.
+    since: float
+    #: Its attributes when it joined; None if they were too large to be kept.
+    attributes: dict[str, Any] | None
+
+
 class Batch(_Clients[None]):
     """Calls that are made at the end of a `with` block, in their order and in few requests. A request, of up to 100 calls of the same
     kind, is carried out as a whole. If the block raises, none is made."""
@@ -216,6 +227,20 @@ class Emitter(Broadcast):
     def batch(self) -> Batch:
         """Collects calls: `with emitter.batch() as batch: batch.to("room").emit("news")`."""
         return Batch(self._http)
+
+    def presence(self, namespace: str, room: str) -> list[Present]:
+        """Reads who is in a room whose presence is kept."""
+        # A page may repeat what an earlier one had.
+        members: dict[str, Present] = {}
+        cursor: int | None = None
+        while True:
+            body = {"namespace": _slashed(namespace), "channel": room, "cursor": cursor}
+            page = _post(self._http, _Call("presence", *_encoded(body)))
+            for member in page["members"]:
+                members[member["id"]] = Present(member["id"], member["since-ms"] / 1000, member["attributes"])
+            cursor = page["next"]
+            if cursor is None:
+                return list(members.values())
 
     def event(
         self,

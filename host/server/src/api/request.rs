@@ -137,8 +137,10 @@ with_audience! {
 pub(super) struct Presence {
     /// The namespace. Default: `/`.
     #[serde(default = "root")]
+    #[schemars(with = "NamespaceName")]
     pub(super) namespace: String,
     /// The channel.
+    #[schemars(with = "Name")]
     pub(super) channel: String,
     /// `next` of the page before; missing for the first.
     #[serde(default)]
