@@ -30,6 +30,7 @@ await run({
   async 'modules of Node'() {
     const socket = await connect(url);
     same(await ask(socket, 'rooms'), [1]);
+    same(await ask(socket, 'url'), ['/a', '1', null]);
     same(await ask(socket, 'paths'), ['../c/d', { root: '/', dir: '/a', base: 'b.tar.gz', ext: '.gz', name: 'b.tar' }, '/a/b.c']);
     same(await ask(socket, 'sign'), [createHmac('sha256', 'secret').update('abc').digest('hex'), 'secret', true]);
     same(await ask(socket, 'assert'), ['AssertionError', 'one is not two']);
@@ -45,11 +46,21 @@ await run({
     same(await ask(await connect(url), 'view'), [1, true]);
   },
   async 'a client whose connection is closed hears that the server did it'() {
+    for (const transports of [['websocket'], ['polling']]) {
+      const socket = await connect(url, { transports });
+      const gone = heard(socket, 'disconnect');
+      socket.emit('kick');
+      same((await gone).slice(0, 1), ['io server disconnect']);
+      assert(!socket.active);
+    }
+  },
+  async 'fetchSockets has what the event has set'() {
     const socket = await connect(url);
-    const gone = heard(socket, 'disconnect');
-    socket.emit('kick');
-    same((await gone).slice(0, 1), ['io server disconnect']);
-    assert(!socket.active);
+    same(await ask(socket, 'fetch'), [{ seen: 1 }, 'grace']);
+  },
+  async 'an answer that JSON cannot express leaves room for another'() {
+    const socket = await connect(url);
+    same(await ask(socket, 'bigint'), ['TypeError']);
   },
   async 'an instance with damaged built-in functions is replaced'() {
     const [socket, other] = await Promise.all([connect(url), connect(url)]);

@@ -156,7 +156,11 @@ class BroadcastOperator {
 /** A client found by `fetchSockets`. */
 class RemoteSocket {
   constructor(namespace, { id, attributes, channels }) {
-    const { data = {}, [OWN_KEY]: stored } = attributes;
+    const { data = {}, [OWN_KEY]: stored, ...own } = attributes;
+    // The properties that the program set on the socket, but none in place of the methods.
+    for (const [name, value] of Object.entries(own)) {
+      if (!(name in RemoteSocket.prototype)) Object.defineProperty(this, name, { __proto__: null, value, writable: true, enumerable: true, configurable: true });
+    }
     this.id = id;
     this.data = data;
     this.rooms = new Set([id, ...channels]);

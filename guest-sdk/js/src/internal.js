@@ -22,7 +22,7 @@ let lastTimer = 0;
 let lastQuery = 0;
 
 function newCall() {
-  return { __proto__: null, pending: 0, failure: undefined, steps: [], onCommit: new Set(), onFailure: new Set(), timers: new Set() };
+  return { __proto__: null, pending: 0, failure: undefined, steps: [], beforeQuery: new Set(), onCommit: new Set(), onFailure: new Set(), timers: new Set() };
 }
 
 // ---- Effects ----
@@ -53,6 +53,7 @@ for (const name of [
 /** Sends a request or cluster query with `send(token)`. Calls `onReply` with the reply's arguments, or null if there was no answer in time. */
 function sendQuery(send, client, onReply) {
   if (isMuted) return;
+  for (const callback of current.beforeQuery) callback();
   const token = `${tokenPrefix}.${++lastQuery}`;
   send(token);
   queries.set(token, { client, onReply });
@@ -160,6 +161,8 @@ function hold() {
 const runAfterPending = (step) => current.steps.push(step);
 /** Runs before a successful event is committed; may add effects. */
 const onCommit = (callback) => current.onCommit.add(callback);
+/** Runs before each request and cluster query, whose answer may depend on the effects so far; may run several times. */
+const beforeQuery = (callback) => current.beforeQuery.add(callback);
 /** Runs after the event has failed. */
 const onFailure = (callback) => current.onFailure.add(callback);
 
@@ -494,6 +497,7 @@ module.exports = {
   abort,
   addApi,
   advance,
+  beforeQuery,
   clearTimer,
   config,
   decode,

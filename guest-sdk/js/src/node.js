@@ -252,6 +252,13 @@ module.exports = {
     stringify: (values) => new URLSearchParams(Object.entries(values).flatMap(([key, value]) => [value].flat().map((one) => [key, one]))).toString(),
   },
   url: {
+    parse: (text, isQueryParsed = false) => {
+      const isAbsolute = /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
+      const { protocol, host, hostname, port, pathname, search, hash } = new URL(text, "http://localhost");
+      const query = isQueryParsed ? module.exports.querystring.parse(search.slice(1)) : search.slice(1);
+      const parts = { pathname, path: pathname + search, search, query, hash, href: text };
+      return isAbsolute ? { ...parts, protocol, host, hostname, port } : { ...parts, protocol: null, host: null, hostname: null, port: null };
+    },
     URL,
     URLSearchParams,
     fileURLToPath: (url) => new URL(url, "file:///").pathname,

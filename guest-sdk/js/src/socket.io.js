@@ -373,8 +373,9 @@ function ackCallback(ack) {
   let isAnswered = false;
   return (...args) => {
     if (isAnswered) return;
-    isAnswered = true;
     const [json, attachments] = internal.encode(args);
+    // Not before: arguments that JSON cannot express throw, and the listener may then answer otherwise.
+    isAnswered = true;
     effects.ack(ack, json, attachments);
   };
 }

@@ -297,6 +297,8 @@ function save(socket) {
 /** Saves a socket's state when the event is committed, and reloads it after a failure. */
 function saveOnCommit(socket) {
   internal.onCommit(() => save(socket));
+  // So that fetchSockets returns the data as it is now.
+  internal.beforeQuery(() => save(socket));
   internal.onFailure(() => {
     // The attributes of the next event are restored even if their text is the same.
     const state = socket[STATE];

@@ -71,6 +71,23 @@ io.on("connection", (socket) => {
     Array.prototype.push = null;
     throw new Error("damaged");
   });
+  socket.on("fetch", async (answer) => {
+    socket.data.seen = 1;
+    socket.username = "grace";
+    const [found] = await io.in(socket.id).fetchSockets();
+    answer(found.data, found.username);
+  });
+  socket.on("bigint", (answer) => {
+    try {
+      answer(1n);
+    } catch (error) {
+      answer(error.name);
+    }
+  });
+  socket.on("url", (answer) => {
+    const { pathname, query, host } = require("url").parse("/a?b=1", true);
+    answer(pathname, query.b, host);
+  });
   socket.on("kick", () => socket.disconnect(true));
   socket.on("first line", boom);
   socket.on("loop", () => {
