@@ -1,5 +1,6 @@
 //! Repeated, late and reordered copies of script calls; and conflicts of node names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use crate::arguments::bytes_of;
 use crate::client::testing::TestServer;
 use crate::keys::Shard;
 use crate::membership::lost_io_nodes::disconnect_clients;
-use crate::membership::member::Member;
+use crate::membership::member::{Member, Role};
 use crate::redis::Redis;
 use crate::wire::encode;
 use crate::{batch, scripts};
@@ -99,7 +100,7 @@ impl Bench {
 
     async fn leave(&self, member: &str) {
         let (incarnation, name) = member.split_once('@').unwrap();
-        let keys = ["io", "io:until", "lost"].map(|name| self.shard.key(name));
+        let keys = ["io", "io:until", "lost", "clock"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(name), bytes_of(incarnation)];
         self.redis.link.run::<()>(&scripts::LEAVE_IO, &keys, &arguments).await;
     }
@@ -254,7 +255,7 @@ async fn killed_node_gets_its_name_back_after_the_lease() {
     assert_eq!(bench.join("dead@one", &bench.epoch().await, " ").await, "joined");
     let member = Member::new(&bench.redis, "app-node", "two".into());
     member
-        .heartbeat(&bench.redis, &bench.shard, crate::membership::member::Role::Joining)
+        .heartbeat(&bench.redis, &bench.shard, Role::Joining, &mut Arc::default())
         .await;
     let other = Redis::for_test_on(&bench.server, 1).await;
     let _io = timeout(SOON, other.join_io(IoNode::without_address("one")))

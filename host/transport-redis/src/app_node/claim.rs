@@ -46,7 +46,7 @@ pub(crate) async fn claim(
     member: &Member,
     wanted: &[Partition],
 ) -> Vec<ClaimedPartition> {
-    let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in"]
+    let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in", "clock"]
         .map(|name| shard.key(name))
         .to_vec();
     keys.extend(wanted.iter().map(|partition| shard.patches(*partition)));

@@ -38,6 +38,8 @@ pub(crate) struct LeaseManager {
     /// Cancelled when the node is fenced in any shard.
     pub(crate) fenced: CancellationToken,
     pub(crate) held: HashMap<Partition, HeldPartition>,
+    /// The view with which the held partitions agree; none if there may be something to do.
+    pub(crate) settled: Option<Arc<ClusterView>>,
 }
 
 /// A partition that this node holds.
@@ -78,21 +80,27 @@ impl LeaseManager {
                 self.leave().await;
                 return Ok(());
             }
-            let view = heartbeat.send().await?;
-            heartbeat.during(self.work(&view)).await?;
+            let heard = heartbeat.send().await?;
+            heartbeat.during(self.work(&heard.view)).await?;
         }
     }
 
     /// Does the work that follows a heartbeat.
-    async fn work(&mut self, view: &ClusterView) {
-        self.reconcile(view).await;
+    async fn work(&mut self, view: &Arc<ClusterView>) {
+        if self.settled.as_ref().is_none_or(|settled| !Arc::ptr_eq(settled, view)) {
+            self.settled = None;
+            if self.reconcile(view).await {
+                self.settled = Some(view.clone());
+            }
+        }
         self.set_aside_old_events();
         self.trim().await;
         disconnect_clients(&self.redis, &self.shard, &view.lost).await;
     }
 
-    /// Compares the held partitions with the assigned ones: claims, revokes and releases.
-    async fn reconcile(&mut self, view: &ClusterView) {
+    /// Compares the held partitions with the assigned ones: claims, revokes and releases. Returns whether nothing was to be
+    /// claimed or released.
+    async fn reconcile(&mut self, view: &ClusterView) -> bool {
         let own_suffix = format!(":{}", self.member.id);
         let (mut wanted, mut orphaned) = (Vec::new(), Vec::new());
         for partition in self.redis.layout.partitions_of(self.shard.number) {
@@ -115,15 +123,16 @@ impl LeaseManager {
                 ),
             }
         }
+        let is_settled = wanted.is_empty() && orphaned.is_empty();
         for (partition, lease) in orphaned {
             self.release(partition, lease).await;
         }
-        if wanted.is_empty() {
-            return;
+        if !wanted.is_empty() {
+            for claimed in claim(&self.redis, &self.shard, &self.member, &wanted).await {
+                self.grant(claimed).await;
+            }
         }
-        for claimed in claim(&self.redis, &self.shard, &self.member, &wanted).await {
-            self.grant(claimed).await;
-        }
+        is_settled
     }
 
     async fn grant(&mut self, claimed: ClaimedPartition) {
@@ -185,6 +194,7 @@ impl LeaseManager {
         }
         self.reader.remove(partition);
         self.held.remove(&partition);
+        self.settled = None;
         self.release(partition, &lease).await;
     }
 
@@ -222,13 +232,13 @@ impl LeaseManager {
     }
 
     async fn release(&self, partition: Partition, lease: &str) {
-        let keys = [self.shard.key("owner")];
+        let keys = ["owner", "clock"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(partition), bytes_of(lease)];
         self.redis.link.run::<()>(&scripts::RELEASE, &keys, &arguments).await;
     }
 
     async fn leave(self) {
-        let keys = [self.shard.key("app"), self.shard.key("app:until")];
+        let keys = ["app", "app:until", "clock"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         self.redis.link.run::<()>(&scripts::LEAVE_APP, &keys, &arguments).await;
     }

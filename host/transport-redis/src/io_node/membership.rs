@@ -156,20 +156,22 @@ impl ShardMembership {
         let mut heartbeat = Heartbeat::new(redis, shard, member, Role::Io);
         loop {
             let last_call = self.last_calls[usize::from(shard.number)].load(Ordering::Acquire);
-            let view = tokio::select! {
+            let heard = tokio::select! {
                 () = left.cancelled() => break,
-                view = heartbeat.next() => view?,
+                heard = heartbeat.next() => heard?,
             };
-            if view.last_call < last_call {
+            if heard.last_call < last_call {
                 // Accepted events are lost, and perhaps the record of their clients.
                 redis.report_missing_writes(shard);
                 return Err(TransportError::DataLost);
             }
-            heartbeat.during(disconnect_clients(redis, shard, &view.lost)).await?;
+            heartbeat
+                .during(disconnect_clients(redis, shard, &heard.view.lost))
+                .await?;
         }
         // No heartbeats while leaving.
         drop(heartbeat);
-        let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
+        let keys = ["io", "io:until", "lost", "clock"].map(|name| shard.key(name));
         let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
         redis.change::<()>(shard, &scripts::LEAVE_IO, &keys, &arguments).await;
         disconnect_clients(redis, shard, std::slice::from_ref(&member.id)).await;

@@ -1,7 +1,7 @@
 -- Disconnects clients of a lost io-node, a limited number in each call, and finally deletes the io-node's keys.
 -- keys: lost (set of members); live set of the member (hash client -> last will, a batch of one event); its outbox (stream); who
 --       (hash client -> io-node); log (stream); in (hash, see ingest.lua); io (hash name -> incarnation); info (hash name ->
---       address); bytes added to that outbox; bytes read of it
+--       address); bytes added to that outbox; bytes read of it; clock (hash, see shared/view.lua)
 -- arguments: member; its name; maximum number of clients
 -- answers: 'done'; 'more' when clients are left; 'blocked' when the log accepts no entry at present
 -- invariant: a session leaves the live set together with the append of its one disconnect, behind all its events, because a
@@ -36,4 +36,5 @@ end
 if left > 0 then return 'more' end
 redis.call('DEL', live, outbox, KEYS[9], KEYS[10])
 redis.call('SREM', lost, member)
+note_view(KEYS[11])
 return 'done'

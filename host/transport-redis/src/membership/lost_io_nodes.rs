@@ -29,6 +29,7 @@ pub(crate) async fn disconnect_clients(redis: &Redis, shard: &Shard, lost: &[Str
             shard.key("info"),
             shard.outbox_in(member),
             shard.outbox_read(member),
+            shard.key("clock"),
         ];
         let arguments = [bytes_of(member), bytes_of(name), bytes_of(CLIENTS)];
         let mut clients = redis::cmd("HLEN");
