@@ -50,6 +50,7 @@ scripts! {
     FORGET_REPORT = ("forget_report"),
     READ_FIELDS = ("read_fields"),
     READ_PAGE = ("read_page"),
+    READ_LOGS = ("read_logs"),
     LOCK_KEYS = ("lock_keys", " flags=allow-oom", "sizes"),
     UNLOCK_KEYS = ("unlock_keys", " flags=allow-oom", "sizes"),
     LOCK_STATE = ("lock_state"),

@@ -49,7 +49,11 @@ pub(crate) async fn claim(
     let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in", "clock"]
         .map(|name| shard.key(name))
         .to_vec();
-    keys.extend(wanted.iter().map(|partition| shard.patches(*partition)));
+    keys.extend(
+        wanted
+            .iter()
+            .flat_map(|partition| [shard.log(*partition), shard.patches(*partition)]),
+    );
     let mut arguments = vec![bytes_of(&member.name), bytes_of(&member.incarnation)];
     arguments.extend(wanted.iter().map(bytes_of));
     type Pairs<T> = Vec<(T, String)>;

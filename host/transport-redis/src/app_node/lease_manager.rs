@@ -1,9 +1,10 @@
 //! Leases of one app-node in one shard: sends heartbeats, claims the partitions that rendezvous hashing assigns to this node, and
-//! gives the others back. It also keeps the shard's log short.
+//! gives the others back. It also keeps the logs of its partitions short.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -17,7 +18,7 @@ use crate::app_node::log_reader::LogReader;
 use crate::app_node::routes::Routes;
 use crate::arguments::bytes_of;
 use crate::keys::Shard;
-use crate::membership::heartbeat::Heartbeat;
+use crate::membership::heartbeat::{Heard, Heartbeat};
 use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::membership::member::{ClusterView, Member, Role};
 use crate::redis::Redis;
@@ -47,6 +48,8 @@ pub(crate) struct HeldPartition {
     lease: String,
     end: Arc<LeaseEnd>,
     held_lease: Weak<HeldLease>,
+    /// Number up to which its log is trimmed.
+    trimmed: u64,
 }
 
 impl LeaseManager {
@@ -81,12 +84,12 @@ impl LeaseManager {
                 return Ok(());
             }
             let heard = heartbeat.send().await?;
-            heartbeat.during(self.work(&heard.view)).await?;
+            heartbeat.during(self.work(&heard)).await?;
         }
     }
 
     /// Does the work that follows a heartbeat.
-    async fn work(&mut self, view: &Arc<ClusterView>) {
+    async fn work(&mut self, Heard { view, tail, .. }: &Heard) {
         if self.settled.as_ref().is_none_or(|settled| !Arc::ptr_eq(settled, view)) {
             self.settled = None;
             if self.reconcile(view).await {
@@ -95,6 +98,7 @@ impl LeaseManager {
         }
         self.set_aside_old_events();
         self.trim().await;
+        self.reader.find_missed(*tail).await;
         disconnect_clients(&self.redis, &self.shard, &view.lost).await;
     }
 
@@ -129,13 +133,13 @@ impl LeaseManager {
         }
         if !wanted.is_empty() {
             for claimed in claim(&self.redis, &self.shard, &self.member, &wanted).await {
-                self.grant(claimed).await;
+                self.grant(claimed);
             }
         }
         is_settled
     }
 
-    async fn grant(&mut self, claimed: ClaimedPartition) {
+    fn grant(&mut self, claimed: ClaimedPartition) {
         let ClaimedPartition {
             partition,
             lease,
@@ -162,6 +166,7 @@ impl LeaseManager {
             lease,
             end,
             held_lease: Arc::downgrade(&held_lease),
+            trimmed: 0,
         };
         self.held.insert(partition, held);
         let commits = RedisCommits {
@@ -171,7 +176,7 @@ impl LeaseManager {
             held_lease,
         };
         let log = RedisLog {
-            feed: self.reader.add(partition, from).await,
+            feed: self.reader.add(partition, from),
             set_aside,
             refused,
             suspects,
@@ -198,16 +203,13 @@ impl LeaseManager {
         self.release(partition, &lease).await;
     }
 
-    /// Sets events aside that have been in flight for a whole backlog, so that they do not keep the log behind them.
+    /// Sets events aside that have been in flight while a whole backlog of newer events of their partition was read, so that they do
+    /// not keep the log behind them.
     fn set_aside_old_events(&self) {
-        let old = self
-            .reader
-            .cursor()
-            .saturating_sub(self.redis.settings.common.backlog.events as u64);
-        for partition in self.redis.layout.partitions_of(self.shard.number) {
-            let held_lease = self.held.get(&partition).and_then(|held| held.held_lease.upgrade());
-            if let Some(held_lease) = held_lease.filter(|held_lease| held_lease.progress().needs_log_up_to(old)) {
-                self.reader.send_cursor(partition);
+        let backlog = self.redis.settings.common.backlog.events as u64;
+        for held_lease in self.held.values().filter_map(|held| held.held_lease.upgrade()) {
+            let old = held_lease.progress().holds_log_at(backlog);
+            if let Some(old) = old {
                 let (done, _) = oneshot::channel();
                 // If the queue is full, the next heartbeat tries again.
                 let _ = self.commits.try_send(Commit {
@@ -221,13 +223,28 @@ impl LeaseManager {
         }
     }
 
-    /// Trims committed events from the log. Only the holder of the shard's first partition does so.
-    async fn trim(&self) {
-        let mut partitions = self.redis.layout.partitions_of(self.shard.number);
-        if partitions.next().is_some_and(|first| self.held.contains_key(&first)) {
-            let keys = ["log", "in", "done"].map(|name| self.shard.key(name));
-            let arguments = [bytes_of(self.redis.settings.common.backlog.bytes)];
-            self.redis.link.run::<()>(&scripts::TRIM, &keys, &arguments).await;
+    /// Trims committed events from the logs of partitions that have committed more.
+    async fn trim(&mut self) {
+        let (mut keys, mut partitions) = (vec![self.shard.key("done")], Vec::new());
+        for (partition, held) in &self.held {
+            let up_to = held
+                .held_lease
+                .upgrade()
+                .map(|held_lease| held_lease.progress().up_to());
+            if up_to.is_some_and(|up_to| up_to != held.trimmed) {
+                keys.push(self.shard.log(*partition));
+                partitions.push(*partition);
+            }
+        }
+        if partitions.is_empty() {
+            return;
+        }
+        let arguments: Vec<Bytes> = partitions.iter().map(bytes_of).collect();
+        let trimmed: Vec<u64> = self.redis.link.run(&scripts::TRIM, &keys, &arguments).await;
+        for (partition, trimmed) in partitions.iter().zip(trimmed) {
+            if let Some(held) = self.held.get_mut(partition) {
+                held.trimmed = trimmed;
+            }
         }
     }
 

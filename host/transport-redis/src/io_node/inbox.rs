@@ -157,7 +157,7 @@ impl RedisInbox {
             let answer: Vec<String> = self.redis.change(shard, &scripts::INGEST, &keys, &arguments).await;
             let (word, details) = answer
                 .split_first()
-                .map_or(("blocked", &[][..]), |(word, rest)| (word, rest));
+                .map_or(("nothing", &[][..]), |(word, rest)| (word, rest));
             match word {
                 "taken" => {
                     membership.open_events.update_loads(call.partitions(), &loads(details));

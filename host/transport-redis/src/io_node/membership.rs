@@ -189,7 +189,7 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> 
     let keys = [
         &names(&["io", "io:until", "lost", "over", "who"])[..],
         &live,
-        &names(&["log", "kept", "clock", "epochs", "info", "begun"]),
+        &names(&["kept", "clock", "epochs", "info", "begun"]),
         &[shard.outbox_in(&member.id), shard.outbox_read(&member.id)],
         &names(&["ends", "turns", "locks"]),
     ]

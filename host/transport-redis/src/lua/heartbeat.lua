@@ -5,17 +5,18 @@
 --       field holds the number of its last ingest call)
 -- arguments: role ('io', 'join' for a new app-node, 'app', or 'leaving'); name; incarnation; lease in ms; a random data id; for a new
 --            node the earlier incarnations of the same process, with a space before and behind each; version of the view that the node
---            has, empty for none
+--            has, empty for none; the wake-up stream of an app-node, and its TTL in seconds
 -- answers: {status; {data id, number of events ever accepted, number of the io-node's last ingest call}; {incarnation that holds the
 --          name, its deadline, ms until then}; version of the view; nothing if the node has that version, else {lost members; `app` as
 --          pairs; `owner` as pairs}}
 --          status: 1 alive; 0 fenced; 2 not joined, because another node holds the name
 -- invariant: no lease expires because Redis was away or its clock was set. The data id of a shard lives as long as its data. Every
---            change of `app`, `owner` and `lost` changes the version of the view.
+--            change of `app`, `owner` and `lost` changes the version of the view. A living app-node has a wake-up stream (see
+--            shared/log.lua).
 -- late copy: harmless. It renews an io-node only while its incarnation is a member. It may re-add an app-node that has left or
 --            died, for one lease: that claims nothing and expires. It is refused if another node holds the name.
--- cost: ten calls; three more for a changed view, and four for each expired node.
-local what, name, incarnation, lease, data_id, replaces, has = unpack(ARGV)
+-- cost: eleven calls; three more for a changed view, and four for each expired node.
+local what, name, incarnation, lease, data_id, replaces, has, wake, kept = unpack(ARGV)
 lease = tonumber(lease)
 local io, io_until, lost, app, app_until, owner, clock, taken, live = unpack(KEYS)
 local now, grace = shard_time(clock, lease)
@@ -50,6 +51,10 @@ else
   if known ~= present then
     redis.call('HSET', app, name, present)
     is_changed = true
+  end
+  if redis.pcall('EXPIRE', wake, kept) == 0 then
+    redis.pcall('XADD', wake, '*', '', '')
+    redis.pcall('EXPIRE', wake, kept)
   end
 end
 if now >= grace then

@@ -33,6 +33,8 @@ pub(crate) struct Heartbeat {
 pub(crate) struct Heard {
     /// The same as before if nothing has changed.
     pub(crate) view: Arc<ClusterView>,
+    /// Number of events that the shard ever accepted.
+    pub(crate) tail: u64,
     /// Number of the io-node's last ingest call; 0 for an app-node.
     pub(crate) last_call: u64,
 }
@@ -107,10 +109,10 @@ impl Heartbeat {
                 return Err(TransportError::DataLost);
             }
             match answer {
-                HeartbeatAnswer::Alive { last_call } => {
+                HeartbeatAnswer::Alive { tail, last_call } => {
                     self.renewal.renewed(sent);
                     let view = self.view.clone();
-                    return Ok(Heard { view, last_call });
+                    return Ok(Heard { view, tail, last_call });
                 }
                 HeartbeatAnswer::Fenced => return Err(TransportError::Fenced),
                 HeartbeatAnswer::NameHeld(holder) => name.wait_for(holder).await?,

@@ -15,6 +15,9 @@ use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::{NodeId, Partition};
 
+/// TTL of an app-node's hints beside its lease. Each heartbeat renews it.
+const WAKE_TTL: Duration = Duration::from_secs(60);
+
 /// Role of a member in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -41,8 +44,13 @@ pub(crate) struct Member {
 
 /// Answer to a heartbeat.
 pub(crate) enum HeartbeatAnswer {
-    /// The lease is renewed. The number of the io-node's last ingest call; 0 for an app-node.
-    Alive { last_call: u64 },
+    /// The lease is renewed.
+    Alive {
+        /// Number of events that the shard ever accepted.
+        tail: u64,
+        /// Number of the io-node's last ingest call; 0 for an app-node.
+        last_call: u64,
+    },
     /// The member is fenced.
     Fenced,
     /// The member has not joined, because another one holds its name.
@@ -109,13 +117,15 @@ impl Member {
             random_id().into(),
             bytes_of(&self.predecessors),
             bytes_of(&view.version),
+            shard.wake(&self.id),
+            bytes_of(WAKE_TTL.as_secs() + redis.settings.lease.as_secs()),
         ];
         let sent = Instant::now();
         let answer: RawAnswer = redis.heartbeats.run(&scripts::HEARTBEAT, &keys, &arguments).await;
         let (status, (data_id, tail, last_call), (incarnation, deadline, left), version, changed) = answer;
         // With a configured durability, a failover may drop unconfirmed events, so a smaller number proves no loss.
-        let tail = redis.durability.is_none().then_some(tail);
-        redis.observe_data(shard, sent, &DataState { data_id, tail });
+        let proven = redis.durability.is_none().then_some(tail);
+        redis.observe_data(shard, sent, &DataState { data_id, tail: proven });
         match status {
             0 => return HeartbeatAnswer::Fenced,
             2 => {
@@ -143,7 +153,7 @@ impl Member {
                     .collect(),
             });
         }
-        HeartbeatAnswer::Alive { last_call }
+        HeartbeatAnswer::Alive { tail, last_call }
     }
 }
 
