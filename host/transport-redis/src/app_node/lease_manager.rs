@@ -26,6 +26,10 @@ use crate::scripts;
 use plugnode_message::Partition;
 use plugnode_transport::{Lease, Result, owner_of};
 
+/// Number of newer events of its partition during which an event keeps its place in the log. The progress names each committed event
+/// behind an open one, and every commit writes it.
+const SET_ASIDE_BEHIND: usize = 256;
+
 /// Manages the leases of one app-node in one shard.
 pub(crate) struct LeaseManager {
     pub(crate) redis: Redis,
@@ -203,12 +207,12 @@ impl LeaseManager {
         self.release(partition, &lease).await;
     }
 
-    /// Sets events aside that have been in flight while a whole backlog of newer events of their partition was read, so that they do
-    /// not keep the log behind them.
+    /// Sets events aside that have been in flight while many newer events of their partition were read, so that they do not keep the
+    /// log behind them.
     fn set_aside_old_events(&self) {
-        let backlog = self.redis.settings.common.backlog.events as u64;
+        let behind = SET_ASIDE_BEHIND.min(self.redis.settings.common.backlog.events) as u64;
         for held_lease in self.held.values().filter_map(|held| held.held_lease.upgrade()) {
-            let old = held_lease.progress().holds_log_at(backlog);
+            let old = held_lease.progress().holds_log_at(behind);
             if let Some(old) = old {
                 let (done, _) = oneshot::channel();
                 // If the queue is full, the next heartbeat tries again.
