@@ -230,11 +230,10 @@ async fn main() -> Result<(), Failure> {
     let before = server.usage()?;
     let begun = Instant::now();
     let talking = sessions.into_iter().enumerate().map(|(place, (name, session))| {
-        let own = (0..clients)
-            .filter(|number| number % io_nodes == place as u64)
-            .map(|number| format!("client-{number:x}").as_str().into())
-            .collect();
-        tokio::spawn(talk(session, name, own, echoes, done.clone()))
+        let own = clients / io_nodes + u64::from(clients % io_nodes > place as u64);
+        let ids = (0..).map(|number| SessionId::from(format!("{name}-client-{number:x}").as_str()));
+        let ids = ids.filter(|id| session.inbox.prefers(id)).take(own as usize).collect();
+        tokio::spawn(talk(session, name, ids, echoes, done.clone()))
     });
     for talking in talking.collect::<Vec<_>>() {
         talking.await?;

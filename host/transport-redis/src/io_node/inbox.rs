@@ -70,6 +70,10 @@ impl Inbox for RedisInbox {
         }
     }
 
+    fn prefers(&self, client: &SessionId) -> bool {
+        self.membership.preferred_partitions.has(client)
+    }
+
     fn open_events(&self, namespace: &Namespace, client: &SessionId) -> usize {
         self.membership.open_events.count(&client_key_of(namespace, client))
     }

@@ -60,7 +60,7 @@ pub(crate) enum HeartbeatAnswer {
 /// State of the cluster in one shard. Redis sends it again only if it has changed.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterView {
-    version: String,
+    pub(crate) version: String,
     /// Lost io-nodes, as `incarnation@name`.
     pub(crate) lost: Vec<String>,
     /// App-nodes that take partitions, by name.
