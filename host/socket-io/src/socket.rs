@@ -108,7 +108,11 @@ impl Socket {
         connection: &Arc<Connection>,
         attributes: Text,
     ) -> Arc<Self> {
-        let sid = Sid::new();
+        let incarnation = sockets.context.incarnation.get();
+        let sid = match connection.revision {
+            Revision::V5 => incarnation.draw_sid(),
+            Revision::V4 => Sid::new(),
+        };
         let state = State {
             stage: Stage::Pending,
             attributes,
@@ -127,7 +131,7 @@ impl Socket {
             requests: Requests::default(),
             sid,
             registry: registry.clone(),
-            incarnation: sockets.context.incarnation.get(),
+            incarnation,
             reason: OnceLock::new(),
             state: Mutex::new(state),
             is_turned_away: AtomicBool::new(false),
