@@ -3,11 +3,13 @@
 
 use std::collections::HashSet;
 use std::future::poll_fn;
+use std::num::NonZero;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::queue::NextStep;
@@ -20,6 +22,13 @@ use crate::job::Job;
 const IDLE: Duration = Duration::from_secs(5);
 /// Clients that an extra instance remembers having seen. Beyond it, it is introduced to all of them again.
 const MAX_SEEN: usize = 10_000;
+
+/// The starts that may run at a time. A start takes milliseconds of a thread: without this limit, hundreds of them would delay the events in
+/// progress beyond their time limit.
+static STARTS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Semaphore::new(threads)
+});
 
 /// An extra instance of a pool, from its start to its end.
 pub(super) struct ExtraSlot {
@@ -41,6 +50,11 @@ impl ExtraSlot {
     /// Runs until there is nothing to do.
     pub(super) async fn run(self) {
         let shared = &self.shared;
+        // Never closed.
+        let turn = STARTS.acquire().await;
+        if !shared.queue().has_unassigned() {
+            return;
+        }
         let started = Instance::start(&shared.component, &shared.app, self.number, &shared.limit).await;
         let mut instance = match started {
             Ok(instance) => instance,
@@ -49,6 +63,7 @@ impl ExtraSlot {
                 return;
             }
         };
+        drop(turn);
         let mut seen: HashSet<ClientKey> = HashSet::new();
         loop {
             // Bound to a variable, so that the lock is not held in the body.

@@ -152,6 +152,11 @@ impl JobQueue {
         first..first + added as u32
     }
 
+    /// Whether jobs wait for any instance.
+    pub(crate) fn has_unassigned(&self) -> bool {
+        !self.unassigned.is_empty()
+    }
+
     pub(crate) fn extra_ended(&mut self) {
         self.extras -= 1;
     }
