@@ -483,6 +483,11 @@ async fn build_refuses_syntax_errors_with_place_and_code() {
         ),
         ("open.mjs", "on(\"a\", () => {\n", "open.mjs:1:"),
         (
+            "shell.js",
+            "#!/usr/bin/env node\nlet a = = 1;\n",
+            "shell.js:2:9: SyntaxError: ",
+        ),
+        (
             "app.py",
             "from plugnode import app\n\n\n@app.on(\"a\")\ndef a(client)\n    return 1\n",
             "app.py:5:14: SyntaxError: expected ':'\n",
@@ -514,6 +519,7 @@ async fn build_refuses_syntax_errors_with_place_and_code() {
     for (file, text) in [
         ("app.py", "from plugnode import config\nconfig[\"missing\"]\n"),
         ("server.js", "\"use strict\";\nconst at = JSON.parse(undefined);\n"),
+        ("shell.js", "#!/usr/bin/env node\nJSON.parse(undefined);\n"),
         (
             "server.mjs",
             "import { config } from \"plugnode\";\nJSON.parse(config.missing);\n",

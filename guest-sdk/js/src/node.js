@@ -69,6 +69,19 @@ Object.assign(express, {
   default: express,
 });
 
+/** Takes all calls and properties, for middlewares of express, which get no requests here. */
+const passive = new Proxy(() => {}, {
+  apply: () => passive,
+  get: (_, name) => (typeof name === "symbol" || name === "then" || name === "__esModule" ? undefined : passive),
+});
+
+const dotenv = {
+  config() {
+    internal.ignore("dotenv", "process.env is the `config` table of the [[app]]");
+    return { parsed: {} };
+  },
+};
+
 const normalize = (path) => {
   const kept = [];
   for (const part of path.split("/")) {
@@ -229,6 +242,16 @@ module.exports = {
   https: http,
   express,
   cors: () => () => {},
+  // By name, because ES modules import these by name.
+  "body-parser": Object.assign(() => passive, { json: passive, urlencoded: passive, text: passive, raw: passive }),
+  compression: passive,
+  "cookie-parser": passive,
+  helmet: passive,
+  morgan: passive,
+  dotenv,
+  get "dotenv/config"() {
+    return dotenv.config();
+  },
   path,
   events: EventEmitter,
   get buffer() {

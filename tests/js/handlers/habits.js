@@ -4,6 +4,8 @@ var http = require("http").Server(app);
 var io = require("socket.io")(http);
 var util = require("util");
 var EventEmitter = require("events");
+require("dotenv").config();
+app.use(require("helmet")(), require("morgan")("dev"), require("body-parser").json());
 var assert = require("assert");
 var path = require("path");
 var crypto = require("crypto");

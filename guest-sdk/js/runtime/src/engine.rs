@@ -223,6 +223,11 @@ fn evaluate_common(ctx: &Ctx<'_>, functions: &Functions, name: &str, text: &str)
     let mut options = EvalOptions::default();
     options.strict = false;
     options.filename = Some(name.to_owned());
+    // A line for the shell, as scripts with `#!/usr/bin/env node` have it, becomes a comment of the same length.
+    let text = match text.strip_prefix("#!") {
+        Some(rest) => format!("//{rest}"),
+        None => text.to_owned(),
+    };
     const HEAD: &str = "(function (exports, require, module, __filename, __dirname) {";
     let text = format!("{HEAD}{text}\n}})");
     // Columns of errors on the first line are shown without the wrapper.

@@ -29,7 +29,7 @@ const PYTHON: Runtime = ("plugnode-py.wasm", "PLUGNODE_PY_RUNTIME");
 /// Environment variable with the path of esbuild.
 const ESBUILD_VARIABLE: &str = "PLUGNODE_ESBUILD";
 /// Modules that the JavaScript runtime provides, with or without the prefix `node:`.
-const BUILT_IN: [&str; 22] = [
+const BUILT_IN: [&str; 29] = [
     "plugnode",
     "plugnode/socket.io",
     "plugnode/cluster",
@@ -52,6 +52,13 @@ const BUILT_IN: [&str; 22] = [
     "assert",
     "perf_hooks",
     "querystring",
+    "body-parser",
+    "compression",
+    "cookie-parser",
+    "helmet",
+    "morgan",
+    "dotenv",
+    "dotenv/config",
 ];
 /// How esbuild marks an inline source map, at the end of a bundle.
 const INLINE_MAP: &str = "//# sourceMappingURL=data:application/json;base64,";

@@ -53,6 +53,9 @@ pub(super) async fn check_python(runtime: &Bytes, program: &Path, files: &[(&str
 /// Checks a JavaScript file that is embedded as it is.
 pub(super) async fn check_javascript(runtime: &Bytes, script: &Path, name: &str, text: &str) -> Option<SourceError> {
     let is_module = is_module(name, text);
+    // A line for the shell is a comment only at the beginning.
+    let shell = text.strip_prefix("#!").map(|rest| format!("//{rest}"));
+    let text = shell.as_deref().unwrap_or(text);
     let trial = match is_module {
         true => format!("{text}{NO_SUCH_IMPORT}"),
         false => format!("{RETURN}{text}"),

@@ -5,7 +5,7 @@ use super::syntax::SourceError;
 /// Names of modules, and what to do instead.
 type Remedy = (&'static [&'static str], &'static str);
 
-const REMEDIES: [Remedy; 8] = [
+const REMEDIES: [Remedy; 7] = [
     (
         &["fs", "fs/promises"],
         "a component has no files; import data as a module, keep it in the key-value store (kv of the module plugnode), and leave pages to \
@@ -54,10 +54,6 @@ const REMEDIES: [Remedy; 8] = [
     (
         &["express-session", "cookie-session", "passport", "connect-redis"],
         "no request passes through express here; read the cookie in socket.handshake.headers in io.use, or check a token by [io-node.token]",
-    ),
-    (
-        &["dotenv", "dotenv/config"],
-        "remove it; process.env is the `config` table of the [[app]]",
     ),
 ];
 
