@@ -178,6 +178,7 @@ fn packed_python_package_tests_program() {
     for (tests, ran) in [
         ("test_handlers.py", "Ran 12 tests"),
         ("test_refusals.py", "Ran 5 tests"),
+        ("test_presence.py", "Ran 2 tests"),
     ] {
         let said = run_command(
             python()

@@ -9,6 +9,9 @@ const { effects, host, run } = internal;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
+/** No options. Without a prototype: a property on Object.prototype must not be taken for an option. */
+const NONE = { __proto__: null };
+
 /** A bucket that the app is granted. Values are JSON. */
 class Bucket {
   #name;
@@ -22,12 +25,12 @@ class Bucket {
   getBytes(key) {
     return host.keyGet(this.#name, String(key)) ?? undefined;
   }
-  set(key, value, { ttl } = {}) {
+  set(key, value, { ttl } = NONE) {
     const text = JSON.stringify(value);
     if (text === undefined) throw new TypeError(`cannot store a value of type ${typeof value}: JSON cannot represent it`);
     this.setBytes(key, encoder.encode(text), { ttl });
   }
-  setBytes(key, bytes, { ttl } = {}) {
+  setBytes(key, bytes, { ttl } = NONE) {
     effects.keySet(this.#name, String(key), bytes, ttl);
   }
   has(key) {
@@ -53,7 +56,7 @@ const kv = Object.assign(bucket("default"), { bucket });
  * An object that is kept in the key-value store: read by this call and, if it was changed, written back when the event succeeds. If
  * another event has changed it meanwhile, this event is handled again.
  */
-function state(key, initial = {}, { bucket: name = "default" } = {}) {
+function state(key, initial = {}, { bucket: name = "default" } = NONE) {
   const states = (internal.states ??= new Map());
   const id = `${name}\n${key}`;
   const existing = states.get(id);
@@ -65,10 +68,18 @@ function state(key, initial = {}, { bucket: name = "default" } = {}) {
   states.set(id, value);
   internal.onCommit(() => {
     states.delete(id);
-    if (JSON.stringify(value) !== before) store.set(key, value);
+    if (textOfState(key, value) !== before) store.set(key, value);
   });
   internal.onFailure(() => states.delete(id));
   return value;
+}
+
+function textOfState(key, value) {
+  try {
+    return JSON.stringify(value);
+  } catch (cause) {
+    throw new TypeError(`cannot store the state ${JSON.stringify(String(key))}: JSON cannot represent it`, { cause });
+  }
 }
 
 // ---- Listeners ----
@@ -268,9 +279,16 @@ const log = {
   error: (...args) => console.error(...args),
 };
 
+/** Sends a message to webhooks with this kind, and to the program that embeds the io-nodes, if one does. */
+function sendCustom(kind, data = null) {
+  const bytes = data instanceof Uint8Array ? data : encoder.encode(JSON.stringify(data));
+  effects.custom(undefined, String(kind), bytes);
+}
+
 module.exports = {
   on,
   onCustom,
+  sendCustom,
   acknowledge,
   to,
   all,

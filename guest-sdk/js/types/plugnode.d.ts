@@ -65,6 +65,12 @@ export function onCustom(kind: string, listener: (data: any, event: CustomEvent)
 /** Answers a custom event, also in a later event. Later answers than the first are dropped. */
 export function acknowledge(ackId: string, ...args: unknown[]): void;
 
+/**
+ * Sends a message, as JSON or as bytes, to the webhooks that pass on this kind, and to the program that embeds the io-nodes, if one does. It is
+ * an effect of the event.
+ */
+export function sendCustom(kind: string, data?: unknown): void;
+
 /** The clients of these rooms, or with these ids. */
 export function to(...rooms: string[]): Audience;
 /** All clients of the namespace. */

@@ -20,7 +20,7 @@ except ModuleNotFoundError:
 
     _test_host.install()
 
-from ._app import App, Context, Handshake, Refuse, Retry, ack_id, acknowledge, app, context
+from ._app import App, Context, Handshake, Refuse, Retry, ack_id, acknowledge, app, context, send_custom
 from ._clients import Audience, Client, everyone, to
 from ._presence import Change, Member, presence
 from ._schedule import Due, schedule
@@ -48,6 +48,7 @@ __all__ = [
     "kv",
     "presence",
     "schedule",
+    "send_custom",
     "state",
     "to",
 ]

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Concatenate, Protocol, TypedDict, TypeVar
 
 from componentize_py_types import Err
@@ -189,6 +190,12 @@ def acknowledge(ack_id: str, *args: Any) -> None:
     outbox.ack(ack_id, encode(args))
 
 
+def send_custom(kind: str, data: Any = None) -> None:
+    """Sends a message, as JSON or as bytes, to the webhooks that pass on this kind, and to the program that embeds the io-nodes, if
+    one does. It is an effect of the event."""
+    outbox.custom(None, kind, data if isinstance(data, bytes) else json.dumps(data).encode())
+
+
 def _values(answer: Any) -> tuple[Any, ...]:
     return answer if isinstance(answer, tuple) else (answer,)
 
@@ -202,7 +209,18 @@ def _rooms() -> frozenset[str] | None:
     return None if rooms is None else frozenset(json.loads(rooms))
 
 
+#: The listener that was called last in this event.
+_listener: Callable[..., Any] | None = None
+
+
+def code_of_listener() -> CodeType | None:
+    """Where the listener that was called last is defined, for errors that are not raised within it."""
+    return getattr(_listener and inspect.unwrap(_listener), "__code__", None)
+
+
 def _run(listener: Callable[..., Any], *args: Any) -> Any:
+    global _listener
+    _listener = listener
     returned = listener(*args)
     if not inspect.iscoroutine(returned):
         return returned
@@ -230,8 +248,9 @@ def _extra() -> dict[str, str]:
 
 def handle(event: types.Event, of: types.Context) -> None:
     """Handles one event."""
-    global _context
+    global _context, _listener
     _context = of
+    _listener = None
     _store.discard_states()
     try:
         app._handle(event)

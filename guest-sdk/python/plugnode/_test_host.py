@@ -281,6 +281,11 @@ def _refuse(message: str, data: str | None) -> None:
     world.record("refuse", size, message=message, data=None if data is None else json.loads(data))
 
 
+def _custom(_: str | None, kind: str, data: bytes) -> None:
+    size = rules.check_custom_kind(kind) + rules.check_size(len(data))
+    world.record("custom", size, kind=kind, data=bytes(data))
+
+
 def _add(bucket: str, key: str, by: int) -> None:
     world.write(bucket, key, rules.check_sum(key, world.get(bucket, key) or b"0", by))
 
@@ -373,6 +378,7 @@ def install() -> None:
         "unsubscribe": _unsubscribe,
         "disconnect": _disconnect,
         "patch_attributes": _patch_attributes,
+        "custom": _custom,
     }
     kv: Commands = {"add": _add, "set_with_ttl": _set_with_ttl}
     schedule: Commands = {"at": _at, "every": _every, "cancel": _cancel}

@@ -51,11 +51,9 @@ pub use self::id::{AckId, EventId, Partition};
 pub use self::key_value::{
     Change, KeyChange, KeyValue, KeyValueError, MAX_SUM, Read, Seen, Write, integer_of, sha1_of, sum_of,
 };
-pub use self::name::{Channel, MAX_NAME, Namespace, NodeId, RESERVED_EVENTS, SessionId};
+pub use self::name::{Channel, MAX_NAME, NamePattern, Namespace, NodeId, RESERVED_EVENTS, SessionId};
 pub use self::payload::{MAX_ATTACHMENTS, Payload};
-pub use self::presence::{
-    ChannelChange, ChannelPattern, PRESENCE, PresenceRecord, PresentIn, index_bucket, presence_bucket,
-};
+pub use self::presence::{ChannelChange, PRESENCE, PresenceRecord, PresentIn, index_bucket, presence_bucket};
 pub use self::query::{ClientDescription, PartialAnswer, QueryOrigin, Question};
 pub use self::time::now_ms;
 pub use self::timer::{

@@ -97,3 +97,40 @@ name! {
     /// The name under which a node joined the cluster.
     NodeId
 }
+
+/// A pattern of names: a name, or its beginning followed by `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NamePattern(pub String);
+
+impl NamePattern {
+    /// Whether a name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == self.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_names_and_beginnings() {
+        for (pattern, channel, matches) in [
+            ("room/*", "room/1", true),
+            ("room/*", "room", false),
+            ("lobby", "lobby", true),
+            ("lobby", "lobby2", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(
+                NamePattern(pattern.into()).matches(channel),
+                matches,
+                "{pattern} {channel}"
+            );
+        }
+    }
+}

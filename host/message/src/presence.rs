@@ -18,21 +18,6 @@ const MAX_RECORDED_ATTRIBUTES: usize = 4 << 10;
 /// Kind of the custom event that tells the app of a change.
 pub const PRESENCE: &str = "plugnode.presence/1";
 
-/// Channels with presence: a name, or its beginning followed by `*`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ChannelPattern(pub String);
-
-impl ChannelPattern {
-    /// Whether a channel matches.
-    pub fn matches(&self, channel: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(beginning) => channel.starts_with(beginning),
-            None => channel == self.0,
-        }
-    }
-}
-
 /// Channels with presence that a client joined and left.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelChange {
@@ -209,23 +194,6 @@ pub fn index_bucket(namespace: &Namespace) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_match_names_and_beginnings() {
-        for (pattern, channel, matches) in [
-            ("room/*", "room/1", true),
-            ("room/*", "room", false),
-            ("lobby", "lobby", true),
-            ("lobby", "lobby2", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(
-                ChannelPattern(pattern.into()).matches(channel),
-                matches,
-                "{pattern} {channel}"
-            );
-        }
-    }
 
     #[test]
     fn changes_name_only_what_changes() {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiler::Compiler;
-use plugnode_message::{ChannelPattern, KeyValue, MAX_ATTACHMENTS, Namespace, NodeId};
+use plugnode_message::{KeyValue, MAX_ATTACHMENTS, NamePattern, Namespace, NodeId};
 use plugnode_settings::{Bytes, Millis};
 
 /// Settings of an [`Engine`](crate::Engine).
@@ -132,7 +132,7 @@ pub struct HandlerSettings {
 pub struct PresenceSettings {
     /// Channels whose clients are kept, by name, or by their beginning followed by `*`, such as `["lobby", "room/*"]`.
     #[schemars(with = "Vec<String>")]
-    pub channels: Vec<ChannelPattern>,
+    pub channels: Vec<NamePattern>,
     /// Whether the handler gets a `custom` event of the kind `plugnode.presence/1` when a client joins or leaves such channels.
     pub events: bool,
 }

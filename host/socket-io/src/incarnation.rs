@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use socketioxide_core::Sid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use plugnode_message::{Event, EventKind};
+use plugnode_message::{Event, EventKind, SessionId};
 
 /// An event that waits to be accepted by the transport, and its source, which is notified of the outcome.
 pub struct PendingEvent {
@@ -63,20 +64,43 @@ pub trait EventSource: Send + Sync {
 /// The events of an incarnation.
 pub type Arrivals = UnboundedReceiver<PendingEvent>;
 
+/// Whether the cluster prefers this id for a new socket.
+pub type IdPreference = Box<dyn Fn(&SessionId) -> bool + Send + Sync>;
+
+/// Maximum number of ids that are drawn for a socket.
+const DRAWS: usize = 1_024;
+
 /// One membership in the cluster.
 pub struct Incarnation {
     arrivals: UnboundedSender<PendingEvent>,
     over: CancellationToken,
+    prefers: IdPreference,
 }
 
 /// The current incarnation, if the io-node is a member.
 pub struct CurrentIncarnation(RwLock<Arc<Incarnation>>);
 
 impl Incarnation {
-    fn new() -> (Arc<Self>, Arrivals) {
+    fn new(prefers: IdPreference) -> (Arc<Self>, Arrivals) {
         let (arrivals, receiver) = unbounded_channel();
-        let over = CancellationToken::new();
-        (Arc::new(Self { arrivals, over }), receiver)
+        let incarnation = Self {
+            arrivals,
+            over: CancellationToken::new(),
+            prefers,
+        };
+        (Arc::new(incarnation), receiver)
+    }
+
+    /// Draws the id of a new socket: one that the cluster prefers, if it is found soon.
+    pub(crate) fn draw_sid(&self) -> Sid {
+        let mut sid = Sid::new();
+        for _ in 1..DRAWS {
+            if (self.prefers)(&SessionId::from(sid.as_str())) {
+                break;
+            }
+            sid = Sid::new();
+        }
+        sid
     }
 
     /// Queues an event. Backpressure on connections bounds how many wait; an incarnation that is over drops it.
@@ -103,14 +127,14 @@ impl Incarnation {
 impl CurrentIncarnation {
     /// None yet: an incarnation that is over.
     pub fn none() -> Arc<Self> {
-        let (incarnation, _) = Incarnation::new();
+        let (incarnation, _) = Incarnation::new(Box::new(|_| true));
         incarnation.end();
         Arc::new(Self(RwLock::new(incarnation)))
     }
 
-    /// Begins an incarnation.
-    pub fn begin(&self) -> (Arc<Incarnation>, Arrivals) {
-        let (incarnation, arrivals) = Incarnation::new();
+    /// Begins an incarnation, in which new sockets have preferred ids.
+    pub fn begin(&self, prefers: IdPreference) -> (Arc<Incarnation>, Arrivals) {
+        let (incarnation, arrivals) = Incarnation::new(prefers);
         *self.0.write() = incarnation.clone();
         (incarnation, arrivals)
     }

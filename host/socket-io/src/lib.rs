@@ -51,7 +51,7 @@ pub use codec::{Codec, Encoding, PartialPacket, Revision};
 pub use connection::Connections;
 pub use emitter::{EmitterError, EmitterProtocol};
 pub use encoded::EncodedPacket;
-pub use incarnation::{Arrivals, CurrentIncarnation, EventSource, Incarnation, PendingEvent};
+pub use incarnation::{Arrivals, CurrentIncarnation, EventSource, IdPreference, Incarnation, PendingEvent};
 pub use incoming::{IncomingPacket, PacketContent};
 pub use malformed::Malformed;
 pub use namespace::{NamespaceSockets, SocketContext, TooManyRooms};

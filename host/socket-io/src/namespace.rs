@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use crate::codec::Codec;
 use crate::incarnation::CurrentIncarnation;
 use plugnode_message::id_map::{ById, Ids};
-use plugnode_message::{Audience, Channel, ChannelPattern, Namespace, NodeId, Scope, SessionId};
+use plugnode_message::{Audience, Channel, NamePattern, Namespace, NodeId, Scope, SessionId};
 use plugnode_process::metrics;
 
 /// The context that all sockets of an io-node share.
@@ -36,7 +36,7 @@ pub struct NamespaceSockets<S> {
     /// How long a handler may take to admit a socket. None if sockets need no admission.
     pub(crate) admission: Option<Duration>,
     /// Rooms whose members are kept.
-    presence: Arc<[ChannelPattern]>,
+    presence: Arc<[NamePattern]>,
     sockets: RwLock<Sockets<S>>,
 }
 
@@ -59,7 +59,7 @@ impl<S> NamespaceSockets<S> {
     pub fn new(
         namespace: Namespace,
         admission: Option<Duration>,
-        presence: Arc<[ChannelPattern]>,
+        presence: Arc<[NamePattern]>,
         context: Arc<SocketContext>,
     ) -> Arc<Self> {
         let sockets = Sockets {

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::namespace::{NamespaceSockets, SocketContext};
 use plugnode_message::namespaces::Namespaces;
-use plugnode_message::{Audience, ChannelPattern, Namespace, SessionId};
+use plugnode_message::{Audience, NamePattern, Namespace, SessionId};
 
 /// A namespace, or a pattern of namespaces, that an app is bound to.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct AppNamespace {
     /// How long the app's handler may take to admit a client. None if clients need no admission.
     pub admission: Option<Duration>,
     /// Channels whose clients are kept: each change of a client's channels among these is an event.
-    pub presence: Arc<[ChannelPattern]>,
+    pub presence: Arc<[NamePattern]>,
 }
 
 /// All namespaces.

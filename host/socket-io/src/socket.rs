@@ -108,7 +108,11 @@ impl Socket {
         connection: &Arc<Connection>,
         attributes: Text,
     ) -> Arc<Self> {
-        let sid = Sid::new();
+        let incarnation = sockets.context.incarnation.get();
+        let sid = match connection.revision {
+            Revision::V5 => incarnation.draw_sid(),
+            Revision::V4 => Sid::new(),
+        };
         let state = State {
             stage: Stage::Pending,
             attributes,
@@ -127,7 +131,7 @@ impl Socket {
             requests: Requests::default(),
             sid,
             registry: registry.clone(),
-            incarnation: sockets.context.incarnation.get(),
+            incarnation,
             reason: OnceLock::new(),
             state: Mutex::new(state),
             is_turned_away: AtomicBool::new(false),
@@ -351,9 +355,13 @@ impl Socket {
         self.connection.send_volatile(packet);
     }
 
-    /// Closes the connection; this socket's disconnect has this reason. The client gets what was sent before, as far as it reads that.
-    pub fn close_connection(&self, reason: DisconnectReason) {
-        self.set_reason(reason);
+    /// Disconnects the client from all its namespaces, and closes the connection. The client gets what was sent before, as far as it
+    /// reads that. It is told of each disconnect, because Socket.IO's client connects again by itself after a mere end of the
+    /// connection.
+    pub fn close_connection(&self) {
+        for socket in self.connection.sockets() {
+            socket.disconnect();
+        }
         self.connection.close();
     }
 

@@ -69,6 +69,7 @@ pub(crate) async fn join(redis: &Redis, name: NodeId) -> Result<RedisLeases> {
             returns,
             fenced: fenced.clone(),
             held: HashMap::new(),
+            settled: None,
         };
         managers.push(manager.run(first.take(), entered, returned));
         joined.push(has_entered);

@@ -1,7 +1,7 @@
-//! A batch: events of several partitions as one entry of a shard's log.
+//! A batch: events of one call as one entry of a partition's log.
 //!
 //! Format: one byte for the version of the events; then for each event its partition (two bytes) and length (four bytes), both
-//! little-endian, and the event as `wire` encodes it. So the owner of some partitions skips the events of others undecoded.
+//! little-endian, and the event as `wire` encodes it.
 //! This frame is the same in all versions: a node that cannot decode an event still knows its partition and number.
 
 use bytes::{BufMut, Bytes, BytesMut};

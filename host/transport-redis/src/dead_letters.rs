@@ -108,13 +108,18 @@ async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: Store
     let LetterContent::Event(event) = letter.content else {
         return Ok(RetryResult::Foreign);
     };
-    let keys = ["dead", "log", "in", "who", "clock"].map(|name| shard.key(name));
+    let mut keys = ["dead", "in", "owner", "who", "clock"]
+        .map(|name| shard.key(name))
+        .to_vec();
+    keys.push(shard.log(id.partition));
     let arguments = [
         bytes_of(entry.id),
         bytes_of(id.partition),
         client_key(&event),
         batch::write(std::iter::once((id.partition, &encode(&event)))),
         bytes_of(format_args!("{:016x}", RandomState::new().hash_one(0))),
+        shard.log_of(""),
+        shard.wake(""),
     ];
     let answer: String = redis.change(shard, &scripts::REVIVE, &keys, &arguments).await;
     match answer.as_str() {
@@ -123,11 +128,6 @@ async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: Store
             Ok(RetryResult::Queued)
         }
         "gone" => Ok(RetryResult::ClientGone),
-        "blocked" => Err(unusable(format!(
-            "the log of shard {} accepts no entry, because a foreign entry in it has too great an id; an app-node removes that \
-             entry: start one, and try again",
-            shard.number
-        ))),
         _ => Ok(RetryResult::Unknown),
     }
 }

@@ -100,6 +100,16 @@ impl Shard {
         self.key(&format!("kv:{bucket}"))
     }
 
+    /// Log of a partition.
+    pub(crate) fn log(&self, partition: Partition) -> Bytes {
+        self.log_of(&partition.to_string())
+    }
+
+    /// Log of a partition, or with an empty text the prefix of all.
+    pub(crate) fn log_of(&self, partition: &str) -> Bytes {
+        self.key(&format!("log:{partition}"))
+    }
+
     /// Attribute patches for the next owner of a partition.
     pub(crate) fn patches(&self, partition: Partition) -> Bytes {
         self.key(&format!("patches:{partition}"))
@@ -115,7 +125,7 @@ impl Shard {
         self.key(&format!("component:{digest}"))
     }
 
-    /// Stream that wakes an app-node's log reader.
+    /// Hints for an app-node, that its partitions have new events; for an empty member the prefix of all.
     pub(crate) fn wake(&self, member: &str) -> Bytes {
         self.key(&format!("wake:{member}"))
     }

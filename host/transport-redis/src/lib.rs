@@ -2,9 +2,9 @@
 //!
 //! # The way of a message
 //!
-//! 1. `io_node`: the inbox of an io-node collects the events of its clients into a `batch` for each shard and appends it to the
-//!    shard's log with one script call (`io_node::ingest_call`).
-//! 2. `app_node`: a `LogReader` reads the log of a shard for the partitions that its app-node leases, and
+//! 1. `io_node`: the inbox of an io-node collects the events of its clients into a `batch` for each partition, and appends those of a shard
+//!    to the partitions' logs with one script call (`io_node::ingest_call`).
+//! 2. `app_node`: a `LogReader` reads the logs of the partitions of a shard that its app-node leases, and
 //!    hands each partition's events to the lease holder (`app_node::log`).
 //! 3. `app_node`: the effects of each event are sorted by destination (`app_node::routes`) and committed together with the
 //!    progress of the partition (`app_node::committer`).

@@ -99,13 +99,8 @@ impl Entry {
     }
 }
 
-/// Reads entries behind these ids, by stream. Blocks the link until there are some, for at most a second.
-pub(crate) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
-    by_stream(link.ask(&command(count, streams)).await)
-}
-
-/// Reads entries like [`read`], in one round trip with commands before it. The answers to the `following` commands decide whether the entries are
-/// returned; others are read again later.
+/// Reads entries behind these ids, by stream, in one round trip with commands before it. Blocks the link until there are some, for at
+/// most a second. The answers to the `following` commands decide whether the entries are returned; others are read again later.
 pub(crate) async fn read_between(
     link: &Link,
     before: Vec<Cmd>,
@@ -201,13 +196,6 @@ pub(crate) async fn try_read(
     let mut command = redis::cmd(range);
     command.arg(key).arg(from.to_string()).arg(to).arg("COUNT").arg(count);
     link.try_ask(&command).await.map(entries)
-}
-
-/// The entry with this id, or the first one behind it.
-pub(crate) async fn first_from(link: &Link, key: &[u8], id: EntryId) -> Option<Entry> {
-    let mut command = redis::cmd("XRANGE");
-    command.arg(key).arg(id.to_string()).arg("+").arg("COUNT").arg(1);
-    entries(link.ask(&command).await).into_iter().next()
 }
 
 /// Adaptive count of entries for reads that have no limit in bytes: smaller after large entries.

@@ -60,6 +60,11 @@ pub trait Inbox: Send + Sync {
     /// is lost if that io-node is gone or its outbox is full.
     async fn tell(&self, node: &NodeId, command: Command) -> Result<()>;
 
+    /// Whether the events of a new client cost less with this id than with others. An io-node may draw ids until it is so.
+    fn prefers(&self, _client: &SessionId) -> bool {
+        true
+    }
+
     /// Number of open events of a client of this io-node, as far as this process knows.
     fn open_events(&self, _namespace: &Namespace, _client: &SessionId) -> usize {
         0

@@ -1,6 +1,6 @@
-"""The program that tests/it/presence.rs drives."""
+"""The program that tests/it/presence.rs and tests/it/webhooks.rs drive."""
 
-from plugnode import app, everyone, presence, to
+from plugnode import app, everyone, presence, send_custom, to
 
 
 @app.on("join")
@@ -31,6 +31,14 @@ def name(client, name):
 def present(client, room):
     members = [[member.id, member.attributes.get("name")] for member in presence.members(room)]
     return [presence.count(room), members]
+
+
+@app.on("order")
+def order(client, data):
+    send_custom("acme.order/1", data)
+    send_custom("acme.bytes/1", bytes([0, 255]))
+    send_custom("other/1")
+    return True
 
 
 @presence.on

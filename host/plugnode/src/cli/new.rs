@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+pub(super) use from_node::{line_of_pattern, namespaces_in};
+
 /// Arguments of `plugnode new`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 
 use crate::http::{self, HttpSettings};
 use crate::roles::node_name;
-use plugnode_message::ChannelPattern;
+use plugnode_message::NamePattern;
 use plugnode_message::namespaces::Namespaces;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
@@ -48,7 +48,7 @@ pub struct ApiSetup {
     /// The keys of the settings.
     pub keys: KeyRing,
     /// Namespaces that an app serves, each with the channels whose presence is kept.
-    pub namespaces: Namespaces<Vec<ChannelPattern>>,
+    pub namespaces: Namespaces<Vec<NamePattern>>,
     /// Time-outs of the port; the others of these settings are not used.
     pub http: HttpSettings,
 }
@@ -61,7 +61,7 @@ impl ApiSetup {
     pub fn read<'a>(
         settings: &ApiSettings,
         http: &HttpSettings,
-        apps: impl Iterator<Item = (&'a str, &'a [ChannelPattern])>,
+        apps: impl Iterator<Item = (&'a str, &'a [NamePattern])>,
     ) -> anyhow::Result<Self> {
         let mut namespaces = Namespaces::default();
         for (namespace, presence) in apps {

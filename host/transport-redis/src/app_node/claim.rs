@@ -46,10 +46,14 @@ pub(crate) async fn claim(
     member: &Member,
     wanted: &[Partition],
 ) -> Vec<ClaimedPartition> {
-    let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in"]
+    let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in", "clock"]
         .map(|name| shard.key(name))
         .to_vec();
-    keys.extend(wanted.iter().map(|partition| shard.patches(*partition)));
+    keys.extend(
+        wanted
+            .iter()
+            .flat_map(|partition| [shard.log(*partition), shard.patches(*partition)]),
+    );
     let mut arguments = vec![bytes_of(&member.name), bytes_of(&member.incarnation)];
     arguments.extend(wanted.iter().map(bytes_of));
     type Pairs<T> = Vec<(T, String)>;

@@ -135,6 +135,7 @@ impl Committer {
             self.shard.outbox(member),
             self.shard.outbox_in(member),
             self.shard.outbox_read(member),
+            self.shard.key("clock"),
         ];
         let outbox = self.redis.settings.common.outbox;
         let arguments = [

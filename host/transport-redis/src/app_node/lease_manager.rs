@@ -1,9 +1,10 @@
 //! Leases of one app-node in one shard: sends heartbeats, claims the partitions that rendezvous hashing assigns to this node, and
-//! gives the others back. It also keeps the shard's log short.
+//! gives the others back. It also keeps the logs of its partitions short.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -17,13 +18,17 @@ use crate::app_node::log_reader::LogReader;
 use crate::app_node::routes::Routes;
 use crate::arguments::bytes_of;
 use crate::keys::Shard;
-use crate::membership::heartbeat::Heartbeat;
+use crate::membership::heartbeat::{Heard, Heartbeat};
 use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::membership::member::{ClusterView, Member, Role};
 use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::Partition;
 use plugnode_transport::{Lease, Result, owner_of};
+
+/// Number of newer events of its partition during which an event keeps its place in the log. The progress names each committed event
+/// behind an open one, and every commit writes it.
+const SET_ASIDE_BEHIND: usize = 256;
 
 /// Manages the leases of one app-node in one shard.
 pub(crate) struct LeaseManager {
@@ -38,6 +43,8 @@ pub(crate) struct LeaseManager {
     /// Cancelled when the node is fenced in any shard.
     pub(crate) fenced: CancellationToken,
     pub(crate) held: HashMap<Partition, HeldPartition>,
+    /// The view with which the held partitions agree; none if there may be something to do.
+    pub(crate) settled: Option<Arc<ClusterView>>,
 }
 
 /// A partition that this node holds.
@@ -45,6 +52,8 @@ pub(crate) struct HeldPartition {
     lease: String,
     end: Arc<LeaseEnd>,
     held_lease: Weak<HeldLease>,
+    /// Number up to which its log is trimmed.
+    trimmed: u64,
 }
 
 impl LeaseManager {
@@ -78,21 +87,28 @@ impl LeaseManager {
                 self.leave().await;
                 return Ok(());
             }
-            let view = heartbeat.send().await?;
-            heartbeat.during(self.work(&view)).await?;
+            let heard = heartbeat.send().await?;
+            heartbeat.during(self.work(&heard)).await?;
         }
     }
 
     /// Does the work that follows a heartbeat.
-    async fn work(&mut self, view: &ClusterView) {
-        self.reconcile(view).await;
+    async fn work(&mut self, Heard { view, tail, .. }: &Heard) {
+        if self.settled.as_ref().is_none_or(|settled| !Arc::ptr_eq(settled, view)) {
+            self.settled = None;
+            if self.reconcile(view).await {
+                self.settled = Some(view.clone());
+            }
+        }
         self.set_aside_old_events();
         self.trim().await;
+        self.reader.find_missed(*tail).await;
         disconnect_clients(&self.redis, &self.shard, &view.lost).await;
     }
 
-    /// Compares the held partitions with the assigned ones: claims, revokes and releases.
-    async fn reconcile(&mut self, view: &ClusterView) {
+    /// Compares the held partitions with the assigned ones: claims, revokes and releases. Returns whether nothing was to be
+    /// claimed or released.
+    async fn reconcile(&mut self, view: &ClusterView) -> bool {
         let own_suffix = format!(":{}", self.member.id);
         let (mut wanted, mut orphaned) = (Vec::new(), Vec::new());
         for partition in self.redis.layout.partitions_of(self.shard.number) {
@@ -115,18 +131,19 @@ impl LeaseManager {
                 ),
             }
         }
+        let is_settled = wanted.is_empty() && orphaned.is_empty();
         for (partition, lease) in orphaned {
             self.release(partition, lease).await;
         }
-        if wanted.is_empty() {
-            return;
+        if !wanted.is_empty() {
+            for claimed in claim(&self.redis, &self.shard, &self.member, &wanted).await {
+                self.grant(claimed);
+            }
         }
-        for claimed in claim(&self.redis, &self.shard, &self.member, &wanted).await {
-            self.grant(claimed).await;
-        }
+        is_settled
     }
 
-    async fn grant(&mut self, claimed: ClaimedPartition) {
+    fn grant(&mut self, claimed: ClaimedPartition) {
         let ClaimedPartition {
             partition,
             lease,
@@ -153,6 +170,7 @@ impl LeaseManager {
             lease,
             end,
             held_lease: Arc::downgrade(&held_lease),
+            trimmed: 0,
         };
         self.held.insert(partition, held);
         let commits = RedisCommits {
@@ -162,7 +180,7 @@ impl LeaseManager {
             held_lease,
         };
         let log = RedisLog {
-            feed: self.reader.add(partition, from).await,
+            feed: self.reader.add(partition, from),
             set_aside,
             refused,
             suspects,
@@ -185,19 +203,17 @@ impl LeaseManager {
         }
         self.reader.remove(partition);
         self.held.remove(&partition);
+        self.settled = None;
         self.release(partition, &lease).await;
     }
 
-    /// Sets events aside that have been in flight for a whole backlog, so that they do not keep the log behind them.
+    /// Sets events aside that have been in flight while many newer events of their partition were read, so that they do not keep the
+    /// log behind them.
     fn set_aside_old_events(&self) {
-        let old = self
-            .reader
-            .cursor()
-            .saturating_sub(self.redis.settings.common.backlog.events as u64);
-        for partition in self.redis.layout.partitions_of(self.shard.number) {
-            let held_lease = self.held.get(&partition).and_then(|held| held.held_lease.upgrade());
-            if let Some(held_lease) = held_lease.filter(|held_lease| held_lease.progress().needs_log_up_to(old)) {
-                self.reader.send_cursor(partition);
+        let behind = SET_ASIDE_BEHIND.min(self.redis.settings.common.backlog.events) as u64;
+        for held_lease in self.held.values().filter_map(|held| held.held_lease.upgrade()) {
+            let old = held_lease.progress().holds_log_at(behind);
+            if let Some(old) = old {
                 let (done, _) = oneshot::channel();
                 // If the queue is full, the next heartbeat tries again.
                 let _ = self.commits.try_send(Commit {
@@ -211,24 +227,39 @@ impl LeaseManager {
         }
     }
 
-    /// Trims committed events from the log. Only the holder of the shard's first partition does so.
-    async fn trim(&self) {
-        let mut partitions = self.redis.layout.partitions_of(self.shard.number);
-        if partitions.next().is_some_and(|first| self.held.contains_key(&first)) {
-            let keys = ["log", "in", "done"].map(|name| self.shard.key(name));
-            let arguments = [bytes_of(self.redis.settings.common.backlog.bytes)];
-            self.redis.link.run::<()>(&scripts::TRIM, &keys, &arguments).await;
+    /// Trims committed events from the logs of partitions that have committed more.
+    async fn trim(&mut self) {
+        let (mut keys, mut partitions) = (vec![self.shard.key("done")], Vec::new());
+        for (partition, held) in &self.held {
+            let up_to = held
+                .held_lease
+                .upgrade()
+                .map(|held_lease| held_lease.progress().up_to());
+            if up_to.is_some_and(|up_to| up_to != held.trimmed) {
+                keys.push(self.shard.log(*partition));
+                partitions.push(*partition);
+            }
+        }
+        if partitions.is_empty() {
+            return;
+        }
+        let arguments: Vec<Bytes> = partitions.iter().map(bytes_of).collect();
+        let trimmed: Vec<u64> = self.redis.link.run(&scripts::TRIM, &keys, &arguments).await;
+        for (partition, trimmed) in partitions.iter().zip(trimmed) {
+            if let Some(held) = self.held.get_mut(partition) {
+                held.trimmed = trimmed;
+            }
         }
     }
 
     async fn release(&self, partition: Partition, lease: &str) {
-        let keys = [self.shard.key("owner")];
+        let keys = ["owner", "clock"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(partition), bytes_of(lease)];
         self.redis.link.run::<()>(&scripts::RELEASE, &keys, &arguments).await;
     }
 
     async fn leave(self) {
-        let keys = [self.shard.key("app"), self.shard.key("app:until")];
+        let keys = ["app", "app:until", "clock"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         self.redis.link.run::<()>(&scripts::LEAVE_APP, &keys, &arguments).await;
     }

@@ -1,82 +1,74 @@
-//! Reads a shard's log for the partitions that an app-node leases, over one blocking connection.
+//! Reads the logs of the partitions that an app-node leases in a shard.
 //!
-//! A new partition catches up first: the log is read again for it, from its previous owner's progress. So does one that was
-//! paused because its events were not taken in time. An entry in the app-node's own wake-up stream ends the blocking read when a
-//! partition has to catch up.
+//! One blocking connection reads hints: what was appended to the logs of these partitions, with the events themselves if they are
+//! few. The numbers of events show what a hint left out: a partition that misses events is behind, and catches up from its log. So does
+//! a new partition, from its previous owner's progress, and one that was paused because its events were not taken in time. A
+//! hint that was lost altogether is found by [`LogReader::find_missed`].
+
+mod hint;
+mod subscription;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use redis::Value;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::app_node::log_event::{LogEvent, ReadEvents, foreign_letter};
+use self::hint::Hint;
+pub(crate) use self::subscription::PartitionFeed;
+use self::subscription::{ReadAhead, Subscription};
+use crate::app_node::log_event::foreign_letter;
 use crate::arguments::bytes_of;
 use crate::batch::{self, Batch};
 use crate::client::link::Link;
 use crate::keys::Shard;
 use crate::redis::Redis;
-use crate::stream::{Entry, EntryId, Page, ReadCount, first_from, read, read_between};
+use crate::stream::{Entry, EntryId, entries, read_between};
 use crate::wire::encode;
 use crate::{dead_letters, scripts};
 use plugnode_message::{EventId, Partition};
 use plugnode_process::metrics;
-use plugnode_transport::Load;
 
-/// Maximum number of entries in one read; each is a batch of events.
-const ENTRIES: usize = 16;
+/// Maximum number of hints in one read.
+const HINTS: usize = 64;
 /// Approximate size of one read during catch-up, in bytes.
-const BYTES: usize = 4 << 20;
-/// Read-ahead at which a partition is paused.
-const PAUSE_AT: Load = Load {
-    events: 2_048,
-    bytes: 4 << 20,
-};
-/// Read-ahead at which a paused partition resumes.
-const RESUME_AT: Load = Load {
-    events: 512,
-    bytes: 1 << 20,
-};
-/// TTL of the wake-up stream, in case the app-node dies.
-const WAKE_SECONDS: u64 = 60;
+const BYTES: usize = 1 << 20;
+/// Number of partitions whose last entries are checked together behind a new connection.
+const CHECKED: usize = 16;
 
 /// Reads one shard for one app-node. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct LogReader {
     redis: Redis,
     shard: Shard,
+    /// Key of the stream of hints.
     wake: Bytes,
-    /// Number of the last event that was read.
-    cursor: Arc<AtomicU64>,
     subscriptions: Arc<Mutex<HashMap<Partition, Subscription>>>,
+    /// Notified when a partition may be read further.
+    changed: Arc<Notify>,
+    /// Number of events of the shard at the last comparison with the numbers of the partitions.
+    compared: Arc<AtomicU64>,
 }
 
-/// A partition that is read.
-struct Subscription {
-    /// Number of the last event that was sent or is not wanted.
+/// The last entry of a partition that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadEntry {
+    /// Number of its last event.
+    number: u64,
+    /// Hash of its batch, to tell it from another entry with the same number.
+    fingerprint: u64,
+}
+
+/// A partition that is behind.
+struct Behind {
+    partition: Partition,
     from: u64,
-    /// Whether the reader's cursor has passed events of it that were not sent.
-    is_behind: bool,
-    sender: mpsc::UnboundedSender<ReadEvents>,
-    read_ahead: Arc<ReadAhead>,
-}
-
-/// Events of a partition that are read and not taken.
-#[derive(Default)]
-struct ReadAhead {
-    events: AtomicUsize,
-    bytes: AtomicUsize,
-    is_paused: AtomicBool,
-}
-
-/// Receiver of a partition's events.
-pub(crate) struct PartitionFeed {
-    reader: LogReader,
-    receiver: mpsc::UnboundedReceiver<ReadEvents>,
     read_ahead: Arc<ReadAhead>,
 }
 
@@ -87,55 +79,69 @@ impl LogReader {
             redis: redis.clone(),
             wake: shard.wake(member),
             shard,
-            cursor: Arc::default(),
             subscriptions: Arc::default(),
+            changed: Arc::default(),
+            compared: Arc::default(),
         };
-        redis.shutdown.spawn(reader.clone().run(end));
+        let running = reader.clone();
+        redis.shutdown.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = running.run() => {}
+            }
+        });
         reader
     }
 
     /// Subscribes to a partition's events behind this number.
-    pub(crate) async fn add(&self, partition: Partition, from: u64) -> PartitionFeed {
-        let feed = self.subscribe(partition, from);
-        self.wake().await;
-        feed
-    }
-
-    fn subscribe(&self, partition: Partition, from: u64) -> PartitionFeed {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let read_ahead = Arc::<ReadAhead>::default();
-        let subscription = Subscription {
-            from,
-            is_behind: true,
-            sender,
-            read_ahead: read_ahead.clone(),
-        };
+    pub(crate) fn add(&self, partition: Partition, from: u64) -> PartitionFeed {
+        let (subscription, feed) = Subscription::new(from, self.changed.clone());
         self.subscriptions().insert(partition, subscription);
-        PartitionFeed {
-            reader: self.clone(),
-            receiver,
-            read_ahead,
-        }
-    }
-
-    /// Sends the cursor to a partition's feed, even without events.
-    pub(crate) fn send_cursor(&self, partition: Partition) {
-        let subscriptions = self.subscriptions();
-        // Events are sent under the same lock, so none is skipped.
-        if let Some(subscription) = subscriptions.get(&partition).filter(|one| !one.is_behind) {
-            let (events, up_to) = (Vec::new(), self.cursor());
-            let _ = subscription.sender.send(ReadEvents { events, up_to });
-        }
-    }
-
-    /// Number of the last event that was read.
-    pub(crate) fn cursor(&self) -> u64 {
-        self.cursor.load(Ordering::Relaxed)
+        self.changed.notify_one();
+        feed
     }
 
     /// Ends a subscription.
     pub(crate) fn remove(&self, partition: Partition) {
         self.subscriptions().remove(&partition);
+    }
+
+    /// Finds partitions whose hints were lost: those that have not read now what the call before has found in Redis. The shard has
+    /// accepted this number of events.
+    pub(crate) async fn find_missed(&self, tail: u64) {
+        let missed = self
+            .subscriptions()
+            .values_mut()
+            .map(Subscription::note_missed)
+            .filter(|is_missed| *is_missed)
+            .count();
+        if missed > 0 {
+            debug!(
+                shard = self.shard.number,
+                partitions = missed,
+                "hints of new events were lost"
+            );
+            self.changed.notify_one();
+        }
+        if self.compared.swap(tail, Ordering::Relaxed) == tail {
+            return;
+        }
+        let partitions: Vec<Partition> = self.subscriptions().keys().copied().collect();
+        if partitions.is_empty() {
+            return;
+        }
+        let mut numbers = redis::cmd("HMGET");
+        numbers.arg(&self.shard.key("in")[..]);
+        for partition in &partitions {
+            numbers.arg(partition.to_string());
+        }
+        let numbers: Vec<Option<u64>> = self.redis.link.ask(&numbers).await;
+        let mut subscriptions = self.subscriptions();
+        for (partition, number) in partitions.iter().zip(numbers) {
+            if let (Some(subscription), Some(number)) = (subscriptions.get_mut(partition), number) {
+                subscription.expect(number);
+            }
+        }
     }
 
     fn subscriptions(&self) -> MutexGuard<'_, HashMap<Partition, Subscription>> {
@@ -144,200 +150,203 @@ impl LogReader {
             .expect("nothing panics while it holds this lock")
     }
 
-    async fn wake(&self) {
-        let mut wake = redis::pipe();
-        wake.cmd("XADD")
-            .arg(&self.wake[..])
-            .arg("MAXLEN")
-            .arg(1)
-            .arg("*")
-            .arg("w")
-            .arg(1);
-        wake.cmd("EXPIRE").arg(&self.wake[..]).arg(WAKE_SECONDS);
-        self.redis.link.ask_all(&wake).await;
-    }
-
-    async fn run(self, end: CancellationToken) {
+    async fn run(self) {
         let link = Link::for_waiting(self.redis.server.clone());
-        let log = self.shard.key("log");
-        let mut connections = link.connections();
-        let mut woken = EntryId::default();
-        let mut read_count = ReadCount::at_most(ENTRIES);
-        // Position in the log and the fingerprint of the entry there; none before the first subscription.
-        let mut last = None;
-        let mut last_fingerprint = None;
-        while !end.is_cancelled() {
-            self.catch_up(&log, &mut last).await;
-            let mut streams = vec![(self.wake.clone(), woken)];
-            streams.extend(last.map(|last| (log.clone(), last)));
-            let news = tokio::select! {
-                () = end.cancelled() => return,
-                news = self.read(&link, read_count.entries(), &streams) => news,
+        let mut connections = self.connections(&link);
+        let mut reading = pin!(self.hints(&link, Vec::new()));
+        loop {
+            let hints = tokio::select! {
+                hints = &mut reading => Some(hints),
+                () = self.changed.notified() => None,
             };
-            if link.connections() != connections {
-                connections = link.connections();
-                if self.has_lost(&log, last, last_fingerprint).await {
-                    (last, last_fingerprint) = (None, None);
-                    self.cursor.store(0, Ordering::Relaxed);
-                    // Their leases end as lost, and the next ones start from the progress in Redis.
-                    self.subscriptions().clear();
-                    continue;
+            if let Some(hints) = hints {
+                let read = hints.iter().map(|hint| hint.id).collect();
+                reading.set(self.hints(&link, read));
+                if !self.ends_by_loss(&link, &mut connections).await {
+                    self.take(&hints);
                 }
             }
-            for (key, entries) in news {
-                let Some(newest) = entries.last().map(|entry| entry.id) else {
-                    continue;
-                };
-                if key == self.wake {
-                    woken = newest;
-                    continue;
-                }
-                read_count.observe(entries.iter());
-                last = Some(newest);
-                last_fingerprint = entries.last().map(fingerprint);
-                for entry in entries {
-                    self.take(&entry, |_, subscription| !subscription.is_behind).await;
-                    self.cursor.store(entry.id.major, Ordering::Relaxed);
-                }
+            self.catch_up(&link, &mut connections).await;
+        }
+    }
+
+    /// Deletes the hints that were read, and reads the next ones; none after a second without any. With a configured durability only confirmed ones are returned:
+    /// after a failover another event could get the same number, and a commit of the first would count for it.
+    ///
+    /// It reads from the beginning: nothing depends on the order of their ids, which are times of Redis' clock.
+    async fn hints(&self, link: &Link, read: Vec<EntryId>) -> Vec<Entry> {
+        let mut delete = Vec::new();
+        if !read.is_empty() {
+            let mut hints = redis::cmd("XDEL");
+            hints.arg(&self.wake[..]);
+            hints.arg(read.iter().map(EntryId::to_string).collect::<Vec<_>>());
+            delete.push(hints);
+        }
+        let streams = [(self.wake.clone(), EntryId::default())];
+        let found = match &self.redis.durability {
+            None => read_between(link, delete, HINTS, &streams, &[], |_| true).await,
+            Some(durability) => {
+                let following = durability.commands(&self.shard);
+                read_between(link, delete, HINTS, &streams, &following, |confirmation| {
+                    durability.is_met(confirmation)
+                })
+                .await
+            }
+        };
+        found.into_iter().flat_map(|(_, entries)| entries).collect()
+    }
+
+    fn take(&self, hints: &[Entry]) {
+        let mut subscriptions = self.subscriptions();
+        let fields = hints.iter().flat_map(|hint| &hint.fields);
+        for hint in fields.filter_map(|(name, value)| Hint::of(name, value)) {
+            if let Some(subscription) = subscriptions.get_mut(&hint.partition) {
+                subscription.take_hint(&hint);
             }
         }
     }
 
-    /// Reads the entries behind these ids. With a configured durability only confirmed entries are returned: after a failover
-    /// another event could get the same number, and a commit of the first would count for it.
-    async fn read(&self, link: &Link, count: usize, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
-        let Some(durability) = &self.redis.durability else {
-            return read(link, count, streams).await;
-        };
-        let following = durability.commands(&self.shard);
-        read_between(link, Vec::new(), count, streams, &following, |confirmation| {
-            durability.is_met(confirmation)
-        })
-        .await
-    }
-
-    /// Reads the log again for partitions that are behind the cursor.
-    async fn catch_up(&self, log: &Bytes, last: &mut Option<EntryId>) {
+    /// Reads the logs of partitions that are behind.
+    async fn catch_up(&self, link: &Link, connections: &mut (u64, u64)) {
         loop {
-            let (mut behind, mut from) = (HashMap::new(), u64::MAX);
-            for (partition, subscription) in self.subscriptions().iter() {
-                if subscription.is_behind && subscription.read_ahead.wants_more() {
-                    behind.insert(*partition, subscription.read_ahead.clone());
-                    from = from.min(subscription.from);
-                }
-            }
+            let behind = self.behind();
             if behind.is_empty() {
                 return;
             }
-            let up_to = *last.get_or_insert(EntryId { major: from, minor: 0 });
-            let mut next = EntryId { major: from, minor: 1 };
-            while next <= up_to && !behind.is_empty() {
-                let page = Page {
-                    from: next,
-                    entries: ENTRIES,
-                    bytes: BYTES,
-                };
-                let found = page.read(&self.redis.link, log).await;
-                let Some(newest) = found.last().map(|entry| entry.id) else {
-                    break;
-                };
-                for entry in found.iter().filter(|entry| entry.id <= up_to) {
-                    self.take(entry, |partition, subscription| subscription.is_in(&behind, partition))
-                        .await;
-                    // A full partition must not receive later events while it misses earlier ones.
-                    behind.retain(|_, read_ahead| !read_ahead.is_full());
+            let (mut keys, mut arguments) = (vec![self.shard.key("in")], vec![bytes_of(BYTES)]);
+            for Behind { partition, from, .. } in &behind {
+                keys.push(self.shard.log(*partition));
+                arguments.extend([bytes_of(partition), bytes_of(from)]);
+            }
+            let found: Vec<(u64, u8, Value)> = self
+                .redis
+                .change(&self.shard, &scripts::READ_LOGS, &keys, &arguments)
+                .await;
+            if self.ends_by_loss(link, connections).await {
+                return;
+            }
+            for (behind, (accepted, is_all, found)) in behind.iter().zip(found) {
+                for entry in entries(found) {
+                    match readable(&entry, behind.partition, accepted) {
+                        Ok((batch, read)) => self.send(behind, read, batch),
+                        Err(reason) => self.dead_letter(behind.partition, &entry, &reason).await,
+                    }
                 }
-                next = newest.next();
-            }
-            for (partition, subscription) in self.subscriptions().iter_mut() {
-                subscription.is_behind &= !subscription.is_in(&behind, *partition);
+                if is_all == 1 {
+                    self.update(behind, |subscription| subscription.has_read_to(accepted));
+                }
             }
         }
     }
 
-    /// Sends the events of an entry to the matching subscriptions. An entry that is no batch becomes a dead letter.
-    async fn take(&self, entry: &Entry, matches: impl Fn(Partition, &Subscription) -> bool) {
-        let batch = entry.get("b").ok_or("it has no field `b`");
-        let batch = match batch.and_then(batch::read).map_err(str::to_owned) {
-            Ok(_) if entry.id.minor != 0 => Err(format!("its id {} was not given out by plugnode", entry.id)),
-            read => read,
-        };
-        match batch {
-            Ok(batch) => self.send(entry.id.major, batch, matches),
-            Err(reason) => self.dead_letter(entry, reason).await,
-        }
+    fn behind(&self) -> Vec<Behind> {
+        let subscriptions = self.subscriptions();
+        let behind = subscriptions
+            .iter()
+            .filter(|(_, subscription)| subscription.is_to_catch_up());
+        behind
+            .map(|(partition, subscription)| Behind {
+                partition: *partition,
+                from: subscription.from,
+                read_ahead: subscription.read_ahead.clone(),
+            })
+            .collect()
     }
 
-    /// Sends the events of a batch, whose last event has this number.
-    fn send(&self, last: u64, batch: Batch, matches: impl Fn(Partition, &Subscription) -> bool) {
-        let Batch { version, events } = batch;
-        let first = (last + 1).saturating_sub(events.len() as u64);
+    fn send(&self, behind: &Behind, read: ReadEntry, batch: Batch) {
+        self.update(behind, |subscription| {
+            // A full partition must not receive later events while it misses earlier ones.
+            if !subscription.read_ahead.is_full() {
+                subscription.send(read, batch);
+            }
+        });
+    }
+
+    /// Updates a subscription, unless it has ended and perhaps another one took its place.
+    fn update(&self, behind: &Behind, update: impl FnOnce(&mut Subscription)) {
         let mut subscriptions = self.subscriptions();
-        // None for partitions without a matching subscription.
-        let mut by_partition: HashMap<Partition, Option<Vec<LogEvent>>> = HashMap::new();
-        for (number, (partition, event)) in (first..).zip(events) {
-            let events = by_partition.entry(partition).or_insert_with(|| {
-                let subscription = subscriptions.get(&partition)?;
-                matches(partition, subscription).then(Vec::new)
-            });
-            if let Some(events) = events {
-                events.push(LogEvent::new(number, version, event));
-            }
-        }
-        for (partition, events) in by_partition {
-            let (Some(subscription), Some(mut events)) = (subscriptions.get_mut(&partition), events) else {
-                continue;
-            };
-            events.retain(|event| event.number > subscription.from);
-            let Some(newest) = events.last() else { continue };
-            let up_to = newest.number;
-            subscription.from = up_to;
-            subscription.is_behind |= subscription.read_ahead.add(&events);
-            // Fails if the feed was dropped; the partition is then removed soon.
-            let _ = subscription.sender.send(ReadEvents { events, up_to });
+        let subscription = subscriptions.get_mut(&behind.partition);
+        if let Some(subscription) = subscription.filter(|one| Arc::ptr_eq(&one.read_ahead, &behind.read_ahead)) {
+            update(subscription);
         }
     }
 
-    /// Whether the server behind a new connection has lost the last entry. Other events then get, or have got, its numbers.
-    async fn has_lost(&self, log: &[u8], last: Option<EntryId>, last_fingerprint: Option<u64>) -> bool {
-        let (Some(last), Some(last_fingerprint)) = (last, last_fingerprint) else {
+    /// Number of connections so far, over which hints and logs were read.
+    fn connections(&self, link: &Link) -> (u64, u64) {
+        (link.connections(), self.redis.link.connections())
+    }
+
+    /// Behind a new connection, checks whether the server has lost entries that were read. If so, ends all subscriptions.
+    async fn ends_by_loss(&self, link: &Link, connections: &mut (u64, u64)) -> bool {
+        let present = self.connections(link);
+        if *connections == present {
+            return false;
+        }
+        let last = |(partition, one): (&Partition, &Subscription)| Some((*partition, one.last?));
+        let read: Vec<(Partition, ReadEntry)> = self.subscriptions().iter().filter_map(last).collect();
+        let lost = self.first_lost(&read).await;
+        *connections = present;
+        let Some((partition, ReadEntry { number, .. })) = lost else {
             return false;
         };
-        let found = first_from(&self.redis.link, log, last).await;
-        if found
-            .as_ref()
-            .is_some_and(|entry| entry.id == last && fingerprint(entry) == last_fingerprint)
-        {
-            return false;
-        }
-        // A trimmed entry is not lost: only committed events are trimmed.
-        let mut floor = redis::cmd("HGET");
-        floor.arg(&self.shard.key("in")[..]).arg("floor");
-        let floor: Option<u64> = self.redis.link.ask(&floor).await;
-        if floor.is_some_and(|floor| floor >= last.major) {
-            return false;
-        }
         warn!(
             shard = self.shard.number,
-            "events are missing: the log no longer has entry {last}, which was read before"
+            %partition,
+            "events are missing: the log no longer has entry {number}, which was read before"
         );
         self.redis.report_missing_writes(&self.shard);
+        // Their leases end as lost, and the next ones start from the progress in Redis.
+        self.subscriptions().clear();
         true
     }
 
+    /// The first of these entries that the server has lost. Other events then get, or have got, its numbers.
+    async fn first_lost(&self, read: &[(Partition, ReadEntry)]) -> Option<(Partition, ReadEntry)> {
+        for checked in read.chunks(CHECKED) {
+            let mut questions = redis::pipe();
+            for (partition, last) in checked {
+                let log = self.shard.log(*partition);
+                questions.cmd("XRANGE").arg(&log[..]).arg(last.number).arg(last.number);
+            }
+            for name in ["in", "done"] {
+                let partitions: Vec<String> = checked.iter().map(|(partition, _)| partition.to_string()).collect();
+                questions.cmd("HMGET").arg(&self.shard.key(name)[..]).arg(partitions);
+            }
+            let mut found = self.redis.link.ask_all(&questions).await;
+            let mut counts = || {
+                let counts = found.pop().map(redis::from_redis_value::<Vec<Option<String>>>);
+                counts.and_then(Result::ok).unwrap_or_default()
+            };
+            let (done, accepted) = (counts(), counts());
+            for (((one, found), done), accepted) in checked.iter().zip(found).zip(done).zip(accepted) {
+                let (_, last) = one;
+                let entry = entries(found).into_iter().next();
+                if entry.is_some_and(|entry| entry.get("b").map(fingerprint) == Some(last.fingerprint)) {
+                    continue;
+                }
+                // A trimmed entry is not lost: only committed events are trimmed.
+                let is_from = |number: Option<u64>| number.is_some_and(|number| number >= last.number);
+                let is_trimmed = is_from(done.and_then(|done| done.split(' ').nth(1)?.parse().ok()));
+                if !is_trimmed || !is_from(accepted.and_then(|accepted| accepted.parse().ok())) {
+                    return Some(*one);
+                }
+            }
+        }
+        None
+    }
+
     /// Moves an entry that is no batch of events to the dead letters.
-    async fn dead_letter(&self, entry: &Entry, reason: String) {
-        // Its partition is unknown, so any one of the shard stands in the id.
+    async fn dead_letter(&self, partition: Partition, entry: &Entry, reason: &str) {
         let id = EventId {
-            partition: Partition(self.shard.number),
+            partition,
             sequence: entry.id.major,
         };
         warn!(messaging.message.id = %id, entry = %entry.id, %reason, "event put aside");
         metrics::DEAD_LETTERS.increment();
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
         let content = content.cloned().unwrap_or_default();
-        let letter = foreign_letter(id, content.clone(), &reason);
-        let keys = ["log", "dead", "in"].map(|name| self.shard.key(name));
+        let letter = foreign_letter(id, content.clone(), reason);
+        let keys = [self.shard.log(partition), self.shard.key("dead")];
         let arguments = [bytes_of(entry.id), encode(&letter), content];
         self.redis
             .link
@@ -347,68 +356,25 @@ impl LogReader {
     }
 }
 
-impl PartitionFeed {
-    /// Returns the next events; none after the subscription has ended. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<ReadEvents> {
-        let read = self.receiver.recv().await?;
-        self.read_ahead.take(&read.events);
-        if self.read_ahead.may_resume() && self.read_ahead.is_paused.swap(false, Ordering::AcqRel) {
-            let reader = self.reader.clone();
-            self.reader.redis.shutdown.spawn(async move { reader.wake().await });
-        }
-        Some(read)
+/// The events of an entry in the log of a partition that has accepted this number of events; or the reason why it is no such entry.
+fn readable(entry: &Entry, partition: Partition, accepted: u64) -> Result<(Batch, ReadEntry), String> {
+    if entry.id.minor != 0 || entry.id.major > accepted {
+        return Err(format!("its id {} was not given out by plugnode", entry.id));
     }
+    let value = entry.get("b").ok_or("it has no field `b`")?;
+    let batch = batch::read(value)?;
+    if batch.events.iter().any(|(other, _)| *other != partition) {
+        return Err("it has events of another partition".into());
+    }
+    let read = ReadEntry {
+        number: entry.id.major,
+        fingerprint: fingerprint(value),
+    };
+    Ok((batch, read))
 }
 
-/// Hash of an entry's values, to tell it from another entry with the same id.
-fn fingerprint(entry: &Entry) -> u64 {
-    let values = entry.fields.iter().map(|(_, value)| xxh3_64(value));
-    values.fold(0, |hash, value| hash.rotate_left(1) ^ value)
-}
-
-impl Subscription {
-    /// Whether it is one of these, and not a later subscription to the same partition.
-    fn is_in(&self, these: &HashMap<Partition, Arc<ReadAhead>>, partition: Partition) -> bool {
-        these
-            .get(&partition)
-            .is_some_and(|read_ahead| Arc::ptr_eq(read_ahead, &self.read_ahead))
-    }
-}
-
-impl ReadAhead {
-    /// Adds events, and returns whether the partition must pause.
-    fn add(&self, events: &[LogEvent]) -> bool {
-        self.events.fetch_add(events.len(), Ordering::AcqRel);
-        self.bytes.fetch_add(bytes_in(events), Ordering::AcqRel);
-        self.is_full()
-    }
-
-    fn take(&self, events: &[LogEvent]) {
-        self.events.fetch_sub(events.len(), Ordering::AcqRel);
-        self.bytes.fetch_sub(bytes_in(events), Ordering::AcqRel);
-    }
-
-    fn is_full(&self) -> bool {
-        self.events.load(Ordering::Acquire) >= PAUSE_AT.events || self.bytes.load(Ordering::Acquire) >= PAUSE_AT.bytes
-    }
-
-    fn may_resume(&self) -> bool {
-        self.events.load(Ordering::Acquire) <= RESUME_AT.events && self.bytes.load(Ordering::Acquire) <= RESUME_AT.bytes
-    }
-
-    /// Whether more events may be read. If not, the feed wakes the reader once it may resume.
-    fn wants_more(&self) -> bool {
-        if !self.is_full() {
-            return true;
-        }
-        self.is_paused.store(true, Ordering::Release);
-        // The feed may have taken events before the flag was set, and would not wake the reader then.
-        self.may_resume() && self.is_paused.swap(false, Ordering::AcqRel)
-    }
-}
-
-fn bytes_in(events: &[LogEvent]) -> usize {
-    events.iter().map(|event| event.bytes).sum()
+fn fingerprint(batch: &Bytes) -> u64 {
+    xxh3_64(batch)
 }
 
 #[cfg(test)]

@@ -123,8 +123,13 @@ impl PartitionProgress {
         self.read_to = self.read_to.max(number);
     }
 
-    /// Whether uncommitted events need log entries up to this number.
-    pub(crate) fn needs_log_up_to(&self, number: u64) -> bool {
+    /// The number that is this many events before the last one read, if uncommitted events need log entries up to there.
+    pub(crate) fn holds_log_at(&self, events: u64) -> Option<u64> {
+        let number = self.read_to.saturating_sub(events);
+        self.needs_log_up_to(number).then_some(number)
+    }
+
+    fn needs_log_up_to(&self, number: u64) -> bool {
         self.up_to < number && !(self.in_flight.is_empty() && self.set_aside.is_empty())
     }
 

@@ -70,6 +70,10 @@ impl Inbox for RedisInbox {
         }
     }
 
+    fn prefers(&self, client: &SessionId) -> bool {
+        self.membership.preferred_partitions.has(client)
+    }
+
     fn open_events(&self, namespace: &Namespace, client: &SessionId) -> usize {
         self.membership.open_events.count(&client_key_of(namespace, client))
     }
@@ -157,7 +161,7 @@ impl RedisInbox {
             let answer: Vec<String> = self.redis.change(shard, &scripts::INGEST, &keys, &arguments).await;
             let (word, details) = answer
                 .split_first()
-                .map_or(("blocked", &[][..]), |(word, rest)| (word, rest));
+                .map_or(("nothing", &[][..]), |(word, rest)| (word, rest));
             match word {
                 "taken" => {
                     membership.open_events.update_loads(call.partitions(), &loads(details));

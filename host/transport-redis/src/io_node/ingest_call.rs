@@ -137,18 +137,18 @@ impl IngestCall {
         member: &Member,
         number: u64,
     ) -> (Vec<Bytes>, Vec<Bytes>) {
-        let keys = vec![
+        let mut keys = vec![
             shard.key("io"),
             shard.live(&member.id),
             shard.key("who"),
-            shard.key("log"),
             shard.key("in"),
             shard.key("done"),
+            shard.key("owner"),
         ];
         let backlog = &redis.settings.common.backlog;
-        let mut partitions: BTreeMap<Partition, Load> = BTreeMap::new();
+        let mut partitions: BTreeMap<Partition, Vec<&Bytes>> = BTreeMap::new();
         for event in &self.events {
-            partitions.entry(event.partition).or_default().add(event.bytes());
+            partitions.entry(event.partition).or_default().push(&event.encoded);
         }
         let mut arguments = vec![
             bytes_of(member.name.as_str()),
@@ -156,12 +156,14 @@ impl IngestCall {
             bytes_of(number),
             bytes_of(backlog.events),
             bytes_of(backlog.bytes),
-            bytes_of(self.events.len()),
-            batch::write(self.events.iter().map(|event| (event.partition, &event.encoded))),
+            shard.wake(""),
             bytes_of(partitions.len()),
         ];
-        for (partition, Load { events, bytes }) in partitions {
-            arguments.extend([bytes_of(partition), bytes_of(events), bytes_of(bytes)]);
+        for (partition, events) in partitions {
+            let bytes: usize = events.iter().map(|event| event.len()).sum();
+            let batch = batch::write(events.iter().map(|event| (partition, *event)));
+            keys.push(shard.log(partition));
+            arguments.extend([bytes_of(partition), bytes_of(events.len()), bytes_of(bytes), batch]);
         }
         for event in &self.events {
             let change: &[u8] = match event.change {

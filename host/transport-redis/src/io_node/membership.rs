@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use crate::arguments::bytes_of;
 use crate::io_node::open_events::OpenEvents;
+use crate::io_node::preferred_partitions::PreferredPartitions;
 use crate::keys::Shard;
 use crate::membership::heartbeat::Heartbeat;
 use crate::membership::lost_io_nodes::disconnect_clients;
@@ -37,6 +38,8 @@ pub(crate) struct IoMembership {
     has_lost_data: AtomicBool,
     /// Uncommitted events of its clients.
     pub(crate) open_events: OpenEvents,
+    /// Partitions for its new clients.
+    pub(crate) preferred_partitions: Arc<PreferredPartitions>,
     /// Number of the last accepted ingest call to each shard.
     last_calls: Arc<[AtomicU64]>,
     _left: DropGuard,
@@ -59,7 +62,10 @@ impl IoMembership {
         };
         let fenced = CancellationToken::new();
         let left = CancellationToken::new();
+        let layout = &redis.layout;
+        let preferred_partitions = PreferredPartitions::none(name, layout.partitions, layout.shards);
         let membership = Arc::new(Self {
+            preferred_partitions: Arc::new(preferred_partitions),
             fenced: fenced.clone(),
             has_lost_data: AtomicBool::new(false),
             open_events: OpenEvents::default(),
@@ -74,6 +80,7 @@ impl IoMembership {
                 shard,
                 member: member.clone(),
                 last_calls: membership.last_calls.clone(),
+                preferred_partitions: membership.preferred_partitions.clone(),
                 left: left.clone(),
             };
             shards.push(shard.run(entered));
@@ -132,6 +139,7 @@ struct ShardMembership {
     shard: Shard,
     member: Member,
     last_calls: Arc<[AtomicU64]>,
+    preferred_partitions: Arc<PreferredPartitions>,
     left: CancellationToken,
 }
 
@@ -154,22 +162,29 @@ impl ShardMembership {
         }
         let _ = entered.send(());
         let mut heartbeat = Heartbeat::new(redis, shard, member, Role::Io);
+        let mut known = Arc::default();
         loop {
             let last_call = self.last_calls[usize::from(shard.number)].load(Ordering::Acquire);
-            let view = tokio::select! {
+            let heard = tokio::select! {
                 () = left.cancelled() => break,
-                view = heartbeat.next() => view?,
+                heard = heartbeat.next() => heard?,
             };
-            if view.last_call < last_call {
+            if heard.last_call < last_call {
                 // Accepted events are lost, and perhaps the record of their clients.
                 redis.report_missing_writes(shard);
                 return Err(TransportError::DataLost);
             }
-            heartbeat.during(disconnect_clients(redis, shard, &view.lost)).await?;
+            if !Arc::ptr_eq(&known, &heard.view) {
+                self.preferred_partitions.choose(shard.number, &heard.view);
+                known = heard.view.clone();
+            }
+            heartbeat
+                .during(disconnect_clients(redis, shard, &heard.view.lost))
+                .await?;
         }
         // No heartbeats while leaving.
         drop(heartbeat);
-        let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
+        let keys = ["io", "io:until", "lost", "clock"].map(|name| shard.key(name));
         let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
         redis.change::<()>(shard, &scripts::LEAVE_IO, &keys, &arguments).await;
         disconnect_clients(redis, shard, std::slice::from_ref(&member.id)).await;
@@ -187,7 +202,7 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> 
     let keys = [
         &names(&["io", "io:until", "lost", "over", "who"])[..],
         &live,
-        &names(&["log", "kept", "clock", "epochs", "info", "begun"]),
+        &names(&["kept", "clock", "epochs", "info", "begun"]),
         &[shard.outbox_in(&member.id), shard.outbox_read(&member.id)],
         &names(&["ends", "turns", "locks"]),
     ]

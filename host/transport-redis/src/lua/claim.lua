@@ -1,20 +1,20 @@
-#!lua flags=allow-oom
 -- Leases free partitions to an app-node.
 -- keys: app (hash name -> incarnation); owner (hash partition -> lease: 'epoch:' when free, or 'epoch:incarnation@name'); done (hash
 --       partition -> progress); over (hash refused client -> partition); kept (hash 'partition:number' -> event that is set aside);
 --       begun (hash 'partition:number' -> lease epochs, see mark_started.lua; 'partition:' -> number up to which events may have been
---       in flight when an owner died); in (hash, see ingest.lua); then for each wanted partition its patches (hash
---       'client\0number' -> patch)
+--       in flight when an owner died); in (hash, see ingest.lua); clock (hash, see shared/view.lua); then for each wanted partition
+--       its log (see shared/log.lua) and its patches (hash 'client\0number' -> patch)
 -- arguments: name; incarnation; wanted partitions
 -- answers: for the partitions that the node holds now: {{partition, lease, progress, ...}; {refused client whose disconnect is in the
 --          log, partition, ...}; {'partition:number' of events that are set aside, ...}; {field, value, ...} of `begun`;
 --          {attribute patch, ...}}
--- invariant: every lease of a partition has a greater epoch than the one before.
+-- invariant: every lease of a partition has a greater epoch than the one before. Events that are accepted later are hinted to the new
+--            holder, and the log of a held partition exists, perhaps as an empty stream.
 -- late copy: harmless. It claims only partitions without a living holder. A living node gives back what it does not know; the
 --            lease of a dead one is taken over.
--- cost: at most nine calls for each partition, and all fields of `over`, `kept` and `begun`.
+-- cost: at most twelve calls for each partition, three if any was free, and all fields of `over`, `kept` and `begun`.
 local me = ARGV[2] .. '@' .. ARGV[1]
-local held, is_held, patches = {}, {}, {}
+local held, is_held, patches, is_changed = {}, {}, {}, false
 for i = 3, #ARGV do
   local partition = ARGV[i]
   local lease = redis.call('HGET', KEYS[2], partition) or '0:'
@@ -27,20 +27,24 @@ for i = 3, #ARGV do
     else
       local committed = tonumber(string.match(redis.call('HGET', KEYS[3], partition) or '0', '^%d+'))
       if name and tonumber(redis.call('HGET', KEYS[7], partition) or 0) > committed then
-        redis.call('HSET', KEYS[6], partition .. ':', redis.call('HGET', KEYS[7], 'tail'))
+        redis.call('HSET', KEYS[6], partition .. ':', redis.call('HGET', KEYS[7], partition))
       end
       lease = string.format('%d:%s', epoch + 1, me)
       redis.call('HSET', KEYS[2], partition, lease)
+      is_changed = true
     end
   end
   if lease then
     is_held[partition] = true
+    local log = KEYS[2 * i + 3]
+    if redis.call('EXISTS', log) == 0 then redis.call('XDEL', log, redis.call('XADD', log, '0-1', 'b', '')) end
     table.insert(held, partition)
     table.insert(held, lease)
     table.insert(held, redis.call('HGET', KEYS[3], partition) or '0 0 0')
-    for _, patch in ipairs(redis.call('HVALS', KEYS[i + 5])) do table.insert(patches, patch) end
+    for _, patch in ipairs(redis.call('HVALS', KEYS[2 * i + 4])) do table.insert(patches, patch) end
   end
 end
+if is_changed then note_view(KEYS[8]) end
 local over, kept, begun = {}, {}, {}
 if #held > 0 then
   local all = redis.call('HGETALL', KEYS[4])

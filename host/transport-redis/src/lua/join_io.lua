@@ -1,6 +1,6 @@
 -- Adds an io-node with a fresh incarnation. Fences an earlier incarnation that it replaces or whose lease has expired.
 -- keys: io (hash name -> incarnation); io:until (zset name -> deadline); lost (set of members); over (hash); who (hash); live set
---       of the member (hash); its outbox (stream); log (stream); kept (hash); clock (hash; epoch -> last epoch given out); epochs
+--       of the member (hash); its outbox (stream); kept (hash); clock (hash; epoch -> last epoch given out); epochs
 --       (zset name -> epoch of its last join); info (hash name -> address); begun (hash); bytes added to that outbox; bytes read of
 --       it; ends (zset), turns (hash) and locks (hash) of the key-value store
 -- arguments: name; incarnation; lease in ms; epoch; earlier incarnations of the same process, with a space before and behind
@@ -9,13 +9,13 @@
 --          needed
 -- invariant: a later join of a name has a greater epoch. An incarnation that was replaced, fenced or disconnected never returns.
 --            While a slot moves, a script may miss keys that do not exist; so `over`, `kept`, `begun`, `turns`, `locks`, `who` and
---            the live set get an empty field, `ends` an infinite member, outbox and log exist as empty streams, and the byte
+--            the live set get an empty field, `ends` an infinite member, the outbox exists as an empty stream, and the byte
 --            counters as 0.
 -- late copy: harmless. The names of the latest epochs are remembered, so a copy finds its own epoch or a greater one; a copy
 --            with an older epoch is refused.
--- cost: at most 30 calls.
-local io, io_until, lost, over, who, live, outbox, log, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS, 1, 15)
-local ends, turns, locks = unpack(KEYS, 16, 18)
+-- cost: at most 33 calls.
+local io, io_until, lost, over, who, live, outbox, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS, 1, 14)
+local ends, turns, locks = unpack(KEYS, 15, 17)
 local name, incarnation, lease, epoch, replaces, place = unpack(ARGV)
 lease, epoch = tonumber(lease), tonumber(epoch)
 -- Number of joins whose epochs are remembered.
@@ -31,7 +31,10 @@ if before and not string.find(replaces, ' ' .. before .. ' ', 1, true) then
   local left = math.max(tonumber(deadline), grace) - now
   if left >= 0 then return {'held', before, deadline, string.format('%.0f', left)} end
 end
-if before then redis.call('SADD', lost, before .. '@' .. name) end
+if before then
+  redis.call('SADD', lost, before .. '@' .. name)
+  note_view(clock)
+end
 redis.call('HSET', over, '', '')
 redis.call('HSET', who, '', '')
 redis.call('HSET', kept, '', '')
@@ -43,9 +46,6 @@ redis.call('HSET', live, '', '0')
 redis.call('SET', out_in, '0')
 redis.call('SET', out_read, '0')
 redis.call('XDEL', outbox, redis.call('XADD', outbox, '*', 'c', ''))
-if redis.call('EXISTS', log) == 0 then
-  redis.call('XDEL', log, redis.call('XADD', log, '0-1', 'b', ''))
-end
 redis.call('ZADD', io_until, now + lease, name)
 redis.call('HSET', io, name, incarnation)
 redis.call('ZADD', epochs, epoch, name)

@@ -1,13 +1,13 @@
-#!lua flags=allow-oom
 -- Removes an app-node. Its partitions are free for others.
--- keys: app (hash name -> incarnation); app:until (zset name -> deadline)
+-- keys: app (hash name -> incarnation); app:until (zset name -> deadline); clock (hash, see shared/view.lua)
 -- arguments: name; incarnation
 -- answers: nothing
 -- invariant: a later incarnation of the name stays.
 -- late copy: harmless. It removes an incarnation that has left, in case a late heartbeat has added it again.
--- cost: three calls.
+-- cost: six calls.
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 if known == ARGV[2] or known == ARGV[2] .. '-' then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[1], ARGV[1])
+  note_view(KEYS[3])
 end

@@ -4,6 +4,8 @@
 //! The answers during such work are dropped, because they may be older than its result. The member acts on the first
 //! heartbeat that it sends afterwards.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::data_watch::LossCounts;
@@ -23,6 +25,18 @@ pub(crate) struct Heartbeat {
     /// Losses of the shard at the first heartbeat.
     losses: Option<LossCounts>,
     renewal: LeaseRenewal,
+    /// The cluster as of the last heartbeat.
+    view: Arc<ClusterView>,
+}
+
+/// Answer to a heartbeat of a living member.
+pub(crate) struct Heard {
+    /// The same as before if nothing has changed.
+    pub(crate) view: Arc<ClusterView>,
+    /// Number of events that the shard ever accepted.
+    pub(crate) tail: u64,
+    /// Number of the io-node's last ingest call; 0 for an app-node.
+    pub(crate) last_call: u64,
 }
 
 impl Heartbeat {
@@ -38,6 +52,7 @@ impl Heartbeat {
             ticks,
             losses: None,
             renewal: redis.lease_health.register(),
+            view: Arc::default(),
         }
     }
 
@@ -71,7 +86,7 @@ impl Heartbeat {
     ///
     /// # Errors
     /// The same as for [`send`](Self::send).
-    pub(crate) async fn next(&mut self) -> Result<ClusterView> {
+    pub(crate) async fn next(&mut self) -> Result<Heard> {
         self.due().await;
         self.send().await
     }
@@ -80,13 +95,13 @@ impl Heartbeat {
     ///
     /// # Errors
     /// If the member is fenced, a living node holds its name, or the shard has lost data that its membership depends on.
-    pub(crate) async fn send(&mut self) -> Result<ClusterView> {
+    pub(crate) async fn send(&mut self) -> Result<Heard> {
         let member = self.member.clone();
         let redis = self.redis.clone();
         let mut name = NameClaim::new(&redis, "app-node", &member.name);
         loop {
             let sent = Instant::now();
-            let answer = member.heartbeat(&redis, &self.shard, self.role).await;
+            let answer = member.heartbeat(&redis, &self.shard, self.role, &mut self.view).await;
             let losses = redis.data_watch.losses(self.shard.number);
             let before = *self.losses.get_or_insert(losses);
             // An io-node compares the number of its last call itself: later writes may be lost without its events.
@@ -94,9 +109,10 @@ impl Heartbeat {
                 return Err(TransportError::DataLost);
             }
             match answer {
-                HeartbeatAnswer::Alive(view) => {
+                HeartbeatAnswer::Alive { tail, last_call } => {
                     self.renewal.renewed(sent);
-                    return Ok(view);
+                    let view = self.view.clone();
+                    return Ok(Heard { view, tail, last_call });
                 }
                 HeartbeatAnswer::Fenced => return Err(TransportError::Fenced),
                 HeartbeatAnswer::NameHeld(holder) => name.wait_for(holder).await?,

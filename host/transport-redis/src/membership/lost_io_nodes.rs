@@ -23,39 +23,43 @@ pub(crate) async fn disconnect_clients(redis: &Redis, shard: &Shard, lost: &[Str
             shard.live(member),
             shard.outbox(member),
             shard.key("who"),
-            shard.key("log"),
+            shard.key("owner"),
             shard.key("in"),
             shard.key("io"),
             shard.key("info"),
             shard.outbox_in(member),
             shard.outbox_read(member),
+            shard.key("clock"),
         ];
-        let arguments = [bytes_of(member), bytes_of(name), bytes_of(CLIENTS)];
+        let arguments = [
+            bytes_of(member),
+            bytes_of(name),
+            bytes_of(CLIENTS),
+            shard.log_of(""),
+            shard.wake(""),
+        ];
         let mut clients = redis::cmd("HLEN");
         let clients: u64 = redis.link.ask(clients.arg(&keys[1][..])).await;
         // The empty field is no client.
         let clients = clients.saturating_sub(1);
-        let answer = loop {
-            let answer: String = redis.change(shard, &scripts::DISCONNECT_LOST, &keys, &arguments).await;
-            if answer != "more" {
-                break answer;
-            }
-        };
+        let mut answer = String::from("more");
+        while answer == "more" {
+            answer = redis.change(shard, &scripts::DISCONNECT_LOST, &keys, &arguments).await;
+        }
         // An io-node that leaves in order has no clients left.
-        if answer == "done" && clients > 0 {
+        if clients > 0 {
             warn!(
                 io_node = name,
                 clients,
                 shard = shard.number,
                 "an io-node is gone without having left: its clients are disconnected"
             );
-        } else if answer == "done" {
+        } else {
             info!(
                 io_node = member,
                 shard = shard.number,
                 "a lost io-node had no clients left in this shard"
             );
         }
-        // `blocked`: the log accepts nothing at present. The next heartbeat tries again.
     }
 }

@@ -1,6 +1,7 @@
 //! A member of the cluster: a node under one incarnation. Its heartbeat renews its lease and returns the state of the cluster.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,9 @@ use crate::membership::name_claim::NameHolder;
 use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::{NodeId, Partition};
+
+/// TTL of an app-node's hints beside its lease. Each heartbeat renews it.
+const WAKE_TTL: Duration = Duration::from_secs(60);
 
 /// Role of a member in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,35 +45,36 @@ pub(crate) struct Member {
 /// Answer to a heartbeat.
 pub(crate) enum HeartbeatAnswer {
     /// The lease is renewed.
-    Alive(ClusterView),
+    Alive {
+        /// Number of events that the shard ever accepted.
+        tail: u64,
+        /// Number of the io-node's last ingest call; 0 for an app-node.
+        last_call: u64,
+    },
     /// The member is fenced.
     Fenced,
     /// The member has not joined, because another one holds its name.
     NameHeld(NameHolder),
 }
 
-/// State of the cluster in one shard.
+/// State of the cluster in one shard. Redis sends it again only if it has changed.
+#[derive(Debug, Default)]
 pub(crate) struct ClusterView {
+    pub(crate) version: String,
     /// Lost io-nodes, as `incarnation@name`.
     pub(crate) lost: Vec<String>,
     /// App-nodes that take partitions, by name.
     pub(crate) apps: Vec<NodeId>,
     /// Leases of partitions, as `epoch:incarnation@name`.
     pub(crate) leases: HashMap<Partition, String>,
-    /// Number of the io-node's last ingest call; 0 for an app-node.
-    pub(crate) last_call: u64,
 }
 
-/// Reply of the script: status, lost members, app-nodes, leases; (data id, number of the last event, number of the io-node's
-/// last call); (incarnation that holds the name, deadline of its lease, milliseconds until then).
-type RawAnswer = (
-    u8,
-    Vec<String>,
-    Vec<(String, String)>,
-    Vec<(u16, String)>,
-    (String, u64, u64),
-    (String, String, u64),
-);
+/// Reply of the script: status; (data id, number of events, number of the io-node's last call); (incarnation that holds the
+/// name, deadline of its lease, milliseconds until then); version of the view, and the view if it is another one.
+type RawAnswer = (u8, (String, u64, u64), (String, String, u64), String, Option<RawView>);
+
+/// Lost members, app-nodes, leases.
+type RawView = (Vec<String>, Vec<(String, String)>, Vec<(u16, String)>);
 
 impl Member {
     /// A member with a fresh incarnation. The role is `io-node` or `app-node`.
@@ -85,8 +90,14 @@ impl Member {
         }
     }
 
-    /// Sends one heartbeat to a shard.
-    pub(crate) async fn heartbeat(&self, redis: &Redis, shard: &Shard, role: Role) -> HeartbeatAnswer {
+    /// Sends one heartbeat to a shard, and updates the view of the cluster there.
+    pub(crate) async fn heartbeat(
+        &self,
+        redis: &Redis,
+        shard: &Shard,
+        role: Role,
+        view: &mut Arc<ClusterView>,
+    ) -> HeartbeatAnswer {
         let keys = ["io", "io:until", "lost", "app", "app:until", "owner", "clock", "in"];
         let mut keys: Vec<_> = keys.iter().map(|name| shard.key(name)).collect();
         if role == Role::Io {
@@ -105,13 +116,16 @@ impl Member {
             bytes_of(redis.settings.lease.as_millis()),
             random_id().into(),
             bytes_of(&self.predecessors),
+            bytes_of(&view.version),
+            shard.wake(&self.id),
+            bytes_of(WAKE_TTL.as_secs() + redis.settings.lease.as_secs()),
         ];
         let sent = Instant::now();
         let answer: RawAnswer = redis.heartbeats.run(&scripts::HEARTBEAT, &keys, &arguments).await;
-        let (status, lost, apps, leases, (data_id, tail, last_call), (incarnation, deadline, left)) = answer;
+        let (status, (data_id, tail, last_call), (incarnation, deadline, left), version, changed) = answer;
         // With a configured durability, a failover may drop unconfirmed events, so a smaller number proves no loss.
-        let tail = redis.durability.is_none().then_some(tail);
-        redis.observe_data(shard, sent, &DataState { data_id, tail });
+        let proven = redis.durability.is_none().then_some(tail);
+        redis.observe_data(shard, sent, &DataState { data_id, tail: proven });
         match status {
             0 => return HeartbeatAnswer::Fenced,
             2 => {
@@ -124,19 +138,22 @@ impl Member {
             }
             _ => {}
         }
-        if shard.number == 0 {
-            redis.peers.observe(&apps, &leases);
+        if let Some((lost, apps, leases)) = changed {
+            if shard.number == 0 {
+                redis.peers.observe(&apps, &leases);
+            }
+            let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
+            *view = Arc::new(ClusterView {
+                version,
+                lost,
+                apps: working.map(|(name, _)| NodeId::from(name)).collect(),
+                leases: leases
+                    .into_iter()
+                    .map(|(partition, lease)| (Partition(partition), lease))
+                    .collect(),
+            });
         }
-        let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
-        HeartbeatAnswer::Alive(ClusterView {
-            lost,
-            apps: working.map(|(name, _)| NodeId::from(name)).collect(),
-            leases: leases
-                .into_iter()
-                .map(|(partition, lease)| (Partition(partition), lease))
-                .collect(),
-            last_call,
-        })
+        HeartbeatAnswer::Alive { tail, last_call }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use plugnode_message::{Audience, Channel, ChannelChange, DisconnectReason, EventKind, Payload};
+use plugnode_message::{Audience, Channel, ChannelChange, EventKind, Payload};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_socket_io::{NamespaceRegistry, Socket};
@@ -74,7 +74,7 @@ impl ClientCommands {
     /// Disconnects sockets, or closes their connections.
     pub(super) fn disconnect(&self, who: &Audience, close_transport: bool) {
         self.for_each(who, |socket| match close_transport {
-            true => socket.close_connection(DisconnectReason::Server),
+            true => socket.close_connection(),
             false => socket.disconnect(),
         });
     }

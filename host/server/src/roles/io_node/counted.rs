@@ -30,7 +30,7 @@ struct TestNode {
 impl TestNode {
     fn new() -> Self {
         let incarnation = CurrentIncarnation::none();
-        let (_, arrivals) = incarnation.begin();
+        let (_, arrivals) = incarnation.begin(Box::new(|_| true));
         let context = Arc::new(SocketContext {
             io_node: io_node(),
             codec: Codec::new(Encoding::Json, 1_000),

@@ -26,7 +26,9 @@ use plugnode_message::{DisconnectReason, Event};
 use plugnode_process::Backoff;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_socket_io::{Arrivals, Connections, CurrentIncarnation, Incarnation, NamespaceRegistry, Socket};
+use plugnode_socket_io::{
+    Arrivals, Connections, CurrentIncarnation, IdPreference, Incarnation, NamespaceRegistry, Socket,
+};
 use plugnode_transport::{Inbox, IoNode, IoSession, Result, Transport, TransportError};
 
 /// How long closed connections may take to end.
@@ -64,6 +66,12 @@ pub(super) struct Joined {
     pub(super) arrivals: Arrivals,
 }
 
+/// The ids of sockets that the transport prefers. Weak, because the membership ends with its inbox.
+pub(super) fn preference_of(session: &IoSession) -> IdPreference {
+    let inbox = Arc::downgrade(&session.inbox);
+    Box::new(move |client| inbox.upgrade().is_none_or(|inbox| inbox.prefers(client)))
+}
+
 impl Membership {
     /// Serves until the process ends, and joins again each time that its membership is lost.
     pub(super) async fn run(self, mut joined: Joined) {
@@ -87,7 +95,7 @@ impl Membership {
                 self.connections.all().iter().for_each(|connection| connection.close());
                 return;
             };
-            let (incarnation, arrivals) = self.incarnation.begin();
+            let (incarnation, arrivals) = self.incarnation.begin(preference_of(&session));
             joined = Joined {
                 session,
                 incarnation,

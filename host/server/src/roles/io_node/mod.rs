@@ -53,7 +53,7 @@ use tracing::{info, warn};
 use self::access_check::AccessCheck;
 use self::application::Application;
 use self::handle::Parts;
-use self::membership::{Joined, Membership};
+use self::membership::{Joined, Membership, preference_of};
 use self::program_backlog::ProgramBacklog;
 use self::protocol::Protocol;
 use self::token::Tokens;
@@ -164,7 +164,7 @@ pub async fn start_embedded<S: Inner>(
             backlog: ProgramBacklog::default(),
         }),
     };
-    let (incarnation, arrivals) = current_incarnation.begin();
+    let (incarnation, arrivals) = current_incarnation.begin(preference_of(&session));
     shutdown.spawn(unlist(setup.node.id.clone(), transport.clone(), shutdown.clone()));
     let membership = Membership {
         node: setup.node.clone(),

@@ -1,98 +1,228 @@
-//! The log reader with changing leases, and on a server that loses data.
+//! The log reader with changing leases, with lost hints, and on a server that loses data.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::*;
+use crate::client::testing::TestServer;
 use plugnode_message::{Event, EventKind};
 
-#[tokio::test]
-async fn new_lease_receives_all_events_again() {
-    let (redis, server) = Redis::for_test(1).await;
-    let (shard, partition) = (redis.layout.shard(0), Partition(0));
-    let write = async |number: u64| {
-        let event = Event {
-            namespace: "/".into(),
-            client: None,
-            received_at_ms: number,
-            kind: EventKind::Custom {
-                kind: "test/1".into(),
-                data: Bytes::new(),
-                content_type: None,
-            },
-        };
-        let mut add = redis::cmd("XADD");
-        let batch = batch::write(std::iter::once((partition, &encode(&event))));
-        add.arg(&shard.key("log")[..])
-            .arg(format!("{number}-0"))
-            .arg("b")
-            .arg(&batch[..]);
-        redis.link.ask::<()>(&add).await;
-    };
-    let reader = LogReader::start(&redis, shard.clone(), "test", CancellationToken::new());
-    let mut feed = reader.add(partition, 0).await;
-    write(1).await;
-    assert_eq!(numbers(&mut feed, 1).await, [1]);
-    // The blocked read continues while the partition is removed and added again.
-    loop {
-        let clients = server.ask(&["INFO", "clients"]).await.unwrap();
-        if format!("{clients:?}").contains("blocked_clients:1") {
-            break;
-        }
-    }
-    reader.remove(partition);
-    let mut feed = reader.subscribe(partition, 0);
-    write(2).await;
-    assert_eq!(numbers(&mut feed, 2).await, [1, 2]);
+const SOON: Duration = Duration::from_secs(10);
+const PARTITION: Partition = Partition(0);
+
+/// A shard whose partition 0 the member `test` owns.
+struct Bench {
+    redis: Redis,
+    server: TestServer,
+    shard: Shard,
 }
 
-#[tokio::test]
-async fn detects_lost_entries_behind_a_new_connection() {
-    let (redis, server) = Redis::for_test(1).await;
-    let (shard, partition) = (redis.layout.shard(0), Partition(0));
-    let log = shard.key("log");
-    let write = async |number: u64, at: u64| {
+impl Bench {
+    async fn start() -> Self {
+        let (redis, server) = Redis::for_test(1).await;
+        let shard = redis.layout.shard(0);
+        let bench = Self { redis, server, shard };
+        bench.ask(&["XADD", "{test:0}:wake:test", "*", "", ""]).await;
+        bench.ask(&["HSET", "{test:0}:owner", "0", "1:test"]).await;
+        bench
+    }
+
+    fn reader(&self) -> LogReader {
+        LogReader::start(&self.redis, self.shard.clone(), "test", CancellationToken::new())
+    }
+
+    /// Appends an event of this size, as a dead letter that is revived.
+    async fn append(&self, at: u64, bytes: usize) {
+        let letter = self.server.ask(&["XADD", "{test:0}:dead", "*", "d", ""]).await.unwrap();
+        let letter: String = redis::from_redis_value(letter).unwrap();
         let event = Event {
             namespace: "/".into(),
             client: None,
             received_at_ms: at,
-            kind: EventKind::Disconnect(plugnode_message::DisconnectReason::Client.into()),
+            kind: EventKind::Custom {
+                kind: "test/1".into(),
+                data: vec![b'x'; bytes].into(),
+                content_type: None,
+            },
         };
-        let batch = batch::write(std::iter::once((partition, &encode(&event))));
-        let mut add = redis::cmd("XADD");
-        add.arg(&log[..]).arg(format!("{number}-0")).arg("b").arg(&batch[..]);
-        redis.link.ask::<()>(&add).await;
-    };
-    let reader = LogReader::start(&redis, shard.clone(), "test", CancellationToken::new());
-    let second = EntryId { major: 2, minor: 0 };
-    let last = Some(second);
-    write(1, 1).await;
-    write(2, 2).await;
-    let there = first_from(&redis.link, &log, second).await.as_ref().map(fingerprint);
-    assert!(!reader.has_lost(&log, last, there).await, "nothing has changed");
-    write(3, 3).await;
-    assert!(!reader.has_lost(&log, last, there).await, "entries were added");
+        let names = ["dead", "in", "owner", "who", "clock", "log:0"];
+        let keys = names.map(|name| self.shard.key(name));
+        let arguments = [
+            bytes_of(&letter),
+            bytes_of(PARTITION),
+            Bytes::new(),
+            batch::write(std::iter::once((PARTITION, &encode(&event)))),
+            bytes_of(&letter),
+            self.shard.log_of(""),
+            self.shard.wake(""),
+        ];
+        let answer: String = self.redis.link.run(&scripts::REVIVE, &keys, &arguments).await;
+        assert_eq!(answer, "queued");
+    }
 
-    server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
-    assert!(reader.has_lost(&log, last, there).await, "the log is gone");
-    write(1, 1).await;
-    write(2, 7).await;
-    write(3, 8).await;
-    assert!(reader.has_lost(&log, last, there).await, "another event has its number");
-    server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
-    write(3, 9).await;
-    assert!(
-        reader.has_lost(&log, last, there).await,
-        "its number is within another entry"
-    );
+    async fn ask(&self, words: &[&str]) {
+        self.server.ask(words).await.unwrap();
+    }
 
-    server.ask(&["HSET", "{test:0}:in", "floor", "2"]).await.unwrap();
-    assert!(!reader.has_lost(&log, last, there).await, "it was trimmed");
+    async fn calls_of(&self, command: &str) -> u64 {
+        let stats = self.server.ask(&["INFO", "commandstats"]).await.unwrap();
+        let stats: String = redis::from_redis_value(stats).unwrap();
+        let line = format!("cmdstat_{command}:calls=");
+        let calls = stats
+            .lines()
+            .find_map(|stat| stat.strip_prefix(&line)?.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
 }
 
+/// Takes this many events, and returns their numbers.
 async fn numbers(feed: &mut PartitionFeed, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
-        let next = tokio::time::timeout(std::time::Duration::from_secs(10), feed.next());
+        let next = timeout(SOON, feed.next());
         let found = next.await.expect("more is open than came").unwrap();
         numbers.extend(found.events.iter().map(|event| event.number));
     }
     numbers
+}
+
+#[tokio::test]
+async fn new_lease_receives_all_events_again() {
+    let bench = Bench::start().await;
+    let reader = bench.reader();
+    let mut feed = reader.add(PARTITION, 0);
+    bench.append(1, 1).await;
+    assert_eq!(numbers(&mut feed, 1).await, [1]);
+    reader.remove(PARTITION);
+    assert!(feed.next().await.is_none());
+    bench.append(2, 1).await;
+    let mut feed = reader.add(PARTITION, 0);
+    bench.append(3, 1).await;
+    assert_eq!(numbers(&mut feed, 3).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn small_events_come_with_hints_and_large_ones_from_the_log() {
+    let bench = Bench::start().await;
+    let reader = bench.reader();
+    let mut feed = reader.add(PARTITION, 0);
+    bench.append(1, 1).await;
+    assert_eq!(numbers(&mut feed, 1).await, [1]);
+    let read = async || bench.calls_of("xrange").await;
+    let before = read().await;
+    for number in 2..=9 {
+        bench.append(number, 100).await;
+        assert_eq!(numbers(&mut feed, 1).await, [number]);
+    }
+    // Each result reads its dead letter.
+    assert_eq!(read().await - before, 8, "the log is not read");
+    for number in 10..=12 {
+        bench.append(number, 100_000).await;
+        assert_eq!(numbers(&mut feed, 1).await, [number]);
+    }
+    let hints_are_deleted = async {
+        while bench
+            .redis
+            .link
+            .ask::<u64>(redis::cmd("XLEN").arg(&reader.wake[..]))
+            .await
+            > 0
+        {}
+    };
+    timeout(SOON, hints_are_deleted)
+        .await
+        .expect("what was read is deleted");
+}
+
+#[tokio::test]
+async fn lost_hint_is_found_by_the_next_or_by_comparison() {
+    let bench = Bench::start().await;
+    let reader = bench.reader();
+    let mut feed = reader.add(PARTITION, 0);
+    bench.append(1, 1).await;
+    assert_eq!(numbers(&mut feed, 1).await, [1]);
+    let lose = async |at: u64| {
+        bench.ask(&["HSET", "{test:0}:owner", "0", "1:another"]).await;
+        bench.append(at, 1).await;
+        bench.ask(&["HSET", "{test:0}:owner", "0", "1:test"]).await;
+    };
+    lose(2).await;
+    bench.append(3, 1).await;
+    assert_eq!(numbers(&mut feed, 2).await, [2, 3]);
+    lose(4).await;
+    reader.find_missed(4).await;
+    assert!(timeout(Duration::from_millis(50), feed.next()).await.is_err());
+    reader.find_missed(4).await;
+    assert_eq!(numbers(&mut feed, 1).await, [4]);
+}
+
+#[tokio::test]
+async fn hints_that_nobody_reads_are_bounded() {
+    let bench = Bench::start().await;
+    for number in 1..=200 {
+        bench.append(number, 10).await;
+    }
+    let waiting: u64 = bench.redis.link.ask(redis::cmd("XLEN").arg("{test:0}:wake:test")).await;
+    assert_eq!(waiting, 64);
+    let reader = bench.reader();
+    let mut feed = reader.add(PARTITION, 150);
+    assert_eq!(numbers(&mut feed, 50).await, (151..=200).collect::<Vec<_>>());
+    bench.append(201, 10).await;
+    assert_eq!(numbers(&mut feed, 1).await, [201]);
+}
+
+#[tokio::test]
+async fn foreign_entry_becomes_a_dead_letter() {
+    let bench = Bench::start().await;
+    let reader = bench.reader();
+    bench.append(1, 1).await;
+    for id in ["1-7", "5000-0"] {
+        bench.ask(&["XADD", "{test:0}:log:0", id, "a", "b"]).await;
+    }
+    bench.append(2, 1).await;
+    let mut feed = reader.add(PARTITION, 0);
+    assert_eq!(numbers(&mut feed, 2).await, [1, 2]);
+    let dead = async {
+        while bench
+            .redis
+            .link
+            .ask::<u64>(redis::cmd("XLEN").arg("{test:0}:dead"))
+            .await
+            < 2
+        {}
+    };
+    timeout(SOON, dead).await.expect("both are put aside");
+    let log: u64 = bench.redis.link.ask(redis::cmd("XLEN").arg("{test:0}:log:0")).await;
+    assert_eq!(log, 2);
+}
+
+#[tokio::test]
+async fn detects_lost_entries_behind_a_new_connection() {
+    let bench = Bench::start().await;
+    let reader = bench.reader();
+    let mut feed = reader.add(PARTITION, 0);
+    bench.append(1, 1).await;
+    bench.append(2, 2).await;
+    assert_eq!(numbers(&mut feed, 2).await, [1, 2]);
+    let last = reader.subscriptions()[&PARTITION].last.expect("it was read");
+    let read = [(PARTITION, last)];
+    let lost = async || reader.first_lost(&read).await.is_some();
+    assert!(!lost().await, "nothing has changed");
+    bench.append(3, 3).await;
+    assert!(!lost().await, "an entry was added");
+
+    bench.ask(&["DEL", "{test:0}:log:0"]).await;
+    bench.ask(&["HSET", "{test:0}:in", "0", "0"]).await;
+    assert!(lost().await, "the log is gone");
+    for number in 1..=3 {
+        bench.append(number, 7).await;
+    }
+    assert!(lost().await, "another event has its number");
+
+    bench.ask(&["XTRIM", "{test:0}:log:0", "MINID", "3-0"]).await;
+    bench.ask(&["HSET", "{test:0}:done", "0", "2 2 20"]).await;
+    assert!(!lost().await, "it was trimmed");
+    bench.ask(&["HSET", "{test:0}:in", "0", "1"]).await;
+    assert!(lost().await, "its number was not given out yet");
 }

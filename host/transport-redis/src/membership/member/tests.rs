@@ -78,6 +78,8 @@ async fn lost_io_node_is_buried_while_another_shard_is_silent() {
     let _held = cluster.all(&mut *leases).await;
     cluster.answer_in(&[1, 2]).await;
     cluster.ask(&["SADD", "{test:1}:lost", "1234@gone"]).await;
+    // Scripts that change the set change the version of the view.
+    cluster.ask(&["HDEL", "{test:1}:clock", "view"]).await;
     cluster.watch(&[1, 2]).await;
     assert_eq!(cluster.ask(&["SCARD", "{test:1}:lost"]).await, 0);
     assert!(timeout(Duration::ZERO, io.outbox.next()).await.is_err());
@@ -168,6 +170,62 @@ async fn older_data_end_io_node_only_without_its_events() {
     assert!(matches!(told, Err(TransportError::DataLost)), "{told:?}");
 }
 
+#[tokio::test]
+async fn view_is_sent_again_only_after_a_change() {
+    let (redis, server) = Redis::for_test(1).await;
+    let shard = redis.layout.shard(0);
+    let watcher = Member::new(&redis, "app-node", "watcher".into());
+    let mut view = Arc::default();
+    let mut hear = async |is_expected: &dyn Fn(&ClusterView) -> bool| {
+        let changes = async {
+            while !is_expected(&view) {
+                watcher.heartbeat(&redis, &shard, Role::Leaving, &mut view).await;
+            }
+        };
+        timeout(SOON, changes).await.expect("a heartbeat tells of it");
+        let before = view.clone();
+        watcher.heartbeat(&redis, &shard, Role::Leaving, &mut view).await;
+        Arc::ptr_eq(&before, &view)
+    };
+    assert!(hear(&|view| !view.version.is_empty()).await);
+    let mut leases = redis.join_app("app".into()).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..PARTITIONS {
+        held.push(timeout(SOON, leases.next()).await.expect("it is dealt out").unwrap());
+    }
+    let is_held = |lease: &String| lease.ends_with("@app");
+    let all_are_held = |view: &ClusterView| view.leases.values().filter(|lease| is_held(lease)).count() == held.len();
+    assert!(hear(&|view| view.apps == ["app".into()] && all_are_held(view)).await);
+    drop((leases, std::mem::take(&mut held)));
+    assert!(hear(&|view| view.apps.is_empty() && !view.leases.values().any(is_held)).await);
+
+    for (how, lost) in [("leave", 1), ("fence", 2)] {
+        let member = format!("{how}@io");
+        let names = ["io", "io:until", "lost", "clock"].map(|name| shard.key(name));
+        server.ask(&["HSET", "{test:0}:io", "io", how]).await.unwrap();
+        let mut keys = names.to_vec();
+        let mut arguments = vec![bytes_of("io"), bytes_of(how)];
+        let script = match how {
+            "leave" => &scripts::LEAVE_IO,
+            _ => {
+                let outbox = [
+                    shard.outbox(&member),
+                    shard.outbox_in(&member),
+                    shard.outbox_read(&member),
+                ];
+                keys.splice(3..3, outbox);
+                arguments.extend(["0".into(), "0".into()]);
+                &scripts::FENCE_IO
+            }
+        };
+        redis.link.ask::<()>(&script.by_code(&keys, &arguments)).await;
+        assert!(hear(&|view| view.lost.len() == lost).await, "{how}");
+    }
+    let lost = ["leave@io".to_owned(), "fence@io".to_owned()];
+    crate::membership::lost_io_nodes::disconnect_clients(&redis, &shard, &lost).await;
+    assert!(hear(&|view| view.lost.is_empty()).await);
+}
+
 /// An io-node `io` and an app-node `app` over three shards of one server.
 struct Cluster {
     redis: Redis,
@@ -210,11 +268,12 @@ impl Cluster {
         while begun.elapsed() < 5 * self.redis.settings.lease / 2 {
             for number in shards {
                 let shard = self.redis.layout.shard(*number);
-                let heard = watcher.heartbeat(&self.redis, &shard, Role::Leaving);
-                let HeartbeatAnswer::Alive(heard) = timeout(SOON, heard).await.expect("the shard answers") else {
+                let mut view = Arc::default();
+                let heard = watcher.heartbeat(&self.redis, &shard, Role::Leaving, &mut view);
+                let HeartbeatAnswer::Alive { .. } = timeout(SOON, heard).await.expect("the shard answers") else {
                     panic!("the watcher is not alone");
                 };
-                assert_eq!(heard.apps, ["app".into()], "in shard {number}");
+                assert_eq!(view.apps, ["app".into()], "in shard {number}");
                 let io = self.ask(&["HEXISTS", &format!("{{test:{number}}}:io"), "io"]).await;
                 assert_eq!(io, 1, "in shard {number}");
             }
