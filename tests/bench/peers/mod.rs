@@ -24,7 +24,7 @@ use tikv_jemallocator::Jemalloc;
 use tokio::process::Command;
 
 pub(crate) use self::hyper::hyper;
-pub(crate) use self::plugnode::{Handler, memory, redis};
+pub(crate) use self::plugnode::{API_KEY, Handler, memory, memory_with_api, redis, redis_with_api};
 pub(crate) use self::socketioxide::bare;
 pub(crate) use self::wasmtime::{Instances, Wasmtime};
 pub(crate) use node::{node, node_alone};

@@ -27,11 +27,60 @@ pub(crate) enum Handler {
     Native,
 }
 
+/// The key of the server API.
+pub(crate) const API_KEY: &str = "0123456789abcdef0123456789abcdef";
+/// What a process needs to serve the API, besides a port.
+const API: &str = "[[api.key]]\nname = \"benchmark\"\nkey = \"0123456789abcdef0123456789abcdef\"\nnamespaces = [\"/\"]\n\
+                   permissions = [\"publish\"]\ncalls-per-second = 1000000\n";
+/// The variable of that port.
+const API_LISTEN: &str = "PLUGNODE_API__LISTEN";
+
+/// On the memory transport, with the server API on a port.
+pub(crate) async fn memory_with_api(folder: &Path, port: u16) -> Server {
+    configure(folder, "memory:", API);
+    let listen = format!("127.0.0.1:{port}");
+    let mut process = run_with("plugnode", &[], folder, &[(API_LISTEN, &listen)]);
+    let ports = vec![process.port().await];
+    process.wait_for("API node joined").await;
+    answering(Server {
+        name: "plugnode, memory",
+        ports,
+        in_order: true,
+        processes: vec![process],
+    })
+    .await
+}
+
+/// Over its own Redis, with one io-node, which also serves the server API on a port, and one app-node.
+pub(crate) async fn redis_with_api(folder: &Path, port: u16) -> Server {
+    let (redis, redis_port) = redis_server(folder).await;
+    configure(folder, &url(redis_port), API);
+    let listen = format!("127.0.0.1:{port}");
+    let threads = ("TOKIO_WORKER_THREADS", "1");
+    let mut io = run_with(
+        "io-node",
+        &["--role", "io-node"],
+        folder,
+        &[threads, (API_LISTEN, &listen)],
+    );
+    let mut app = run_with("app-node", &["--role", "app-node"], folder, &[threads]);
+    let ports = vec![io.port().await];
+    io.wait_for("API node joined").await;
+    app.wait_for("started; it has no clients").await;
+    answering(Server {
+        name: "plugnode, redis",
+        ports,
+        in_order: true,
+        processes: vec![io, app, redis],
+    })
+    .await
+}
+
 /// On the memory transport.
 pub(crate) async fn memory(folder: &Path, handler: Handler) -> Server {
     let (name, mut process) = match handler {
         Handler::Wasm => {
-            configure(folder, "memory:");
+            configure(folder, "memory:", "");
             ("plugnode, memory", run("plugnode", &[], folder))
         }
         Handler::Native => (
@@ -51,7 +100,7 @@ pub(crate) async fn memory(folder: &Path, handler: Handler) -> Server {
 /// Over its own Redis.
 pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
     let (redis, port) = redis_server(folder).await;
-    configure(folder, &url(port));
+    configure(folder, &url(port), "");
     // At least three processes share two processors, so each has one worker thread, like a process of Node.
     let start = |role| move |_| run_with(role, &["--role", role], folder, &[("TOKIO_WORKER_THREADS", "1")]);
     let mut io: Vec<Process> = (0..io).map(start("io-node")).collect();
@@ -72,9 +121,9 @@ pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
     .await
 }
 
-fn configure(folder: &Path, transport: &str) {
+fn configure(folder: &Path, transport: &str, sections: &str) {
     let config = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\nmax-connections = {CONNECTIONS}\n[transport]\nurl = {transport:?}\npartitions = {PARTITIONS}\n{}",
+        "[http]\nlisten = \"127.0.0.1:0\"\nmax-connections = {CONNECTIONS}\n[transport]\nurl = {transport:?}\npartitions = {PARTITIONS}\n{sections}{}",
         app(
             "/",
             &component("benchmark"),

@@ -10,6 +10,7 @@ mod invocation;
 mod kill;
 mod latency;
 mod limits;
+mod publishes;
 mod rooms;
 mod swap;
 mod timers;
@@ -45,6 +46,7 @@ pub(crate) enum Scenario {
     Swap,
     Kill,
     Timers,
+    Publishes,
     Growth,
     Limits,
 }
@@ -63,6 +65,7 @@ impl Scenario {
             Self::Swap => "swap",
             Self::Kill => "kill",
             Self::Timers => "timers",
+            Self::Publishes => "publishes",
             Self::Growth => "growth",
             Self::Limits => "limits",
         }
@@ -97,6 +100,10 @@ impl Scenario {
                 "100 clients with 2,000 messages per second together, at fixed times; kill -9 of one of two app-nodes; lease of 1 s"
             }
             Self::Timers => "100 clients with a periodic timer of 100 ms each; costs are per event",
+            Self::Publishes => {
+                "200 programs publish 5,000 events per second together through the server API, at fixed times, each to one client; costs are \
+                 per publish"
+            }
             Self::Growth => {
                 "3,000 messages per second at fixed times over Redis, from 100 to 10,000 clients, and with 2 to 5 nodes"
             }
@@ -123,6 +130,7 @@ impl Scenario {
             Self::Swap => swap::run(size).await,
             Self::Kill => kill::run(size).await,
             Self::Timers => timers::run(size).await,
+            Self::Publishes => publishes::run(size).await,
             Self::Growth => growth::run(size).await,
             Self::Limits => limits::run(size).await,
         }

@@ -63,10 +63,9 @@ async fn measure(server: &Server, size: RunSize) -> anyhow::Result<Round> {
     while let Some(received) = listening.join_next().await {
         let received = received?;
         counts += received.counts;
-        received
-            .lateness
-            .values()
-            .for_each(|late| lateness.saturating_record(*late));
+        for late in received.lateness.values() {
+            lateness.record(*late)?;
+        }
     }
     let mut round = Round::of(counts);
     let events = lateness.len().max(1) as f64;
