@@ -16,7 +16,7 @@ use crate::scripts;
 use plugnode_message::{NodeId, Partition};
 
 /// TTL of an app-node's hints beside its lease. Each heartbeat renews it.
-const WAKE_TTL: Duration = Duration::from_secs(60);
+const WAKE_TTL: Duration = Duration::from_secs(20);
 
 /// Role of a member in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
