@@ -92,3 +92,12 @@ impl From<crate::schedule::Error> for Error {
         Self::reject(error)
     }
 }
+
+impl From<crate::presence::Error> for Error {
+    fn from(error: crate::presence::Error) -> Self {
+        match error {
+            crate::presence::Error::Denied(_) => Self::reject(error),
+            crate::presence::Error::Other(_) => Self::retry(error),
+        }
+    }
+}

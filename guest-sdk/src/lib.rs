@@ -57,6 +57,7 @@
 //! - **Control admission**: [`Client::refuse`], if the app's configuration has `admission = true`.
 //! - **Store data**: [`Client::patch_attributes`] for data of one client, [`kv`] for shared data.
 //! - **Set timers**, of a client or of the app: [`mod@schedule`].
+//! - **See who is in a channel**, across io-nodes: [`mod@presence`].
 //! - **Read the environment**: [`context`] for the call, [`config`] for the app's configuration. [`log`] writes to the host's log.
 //!
 //! Commands, writes and timers are buffered, and committed as a whole after the method has returned `Ok`. If it returns an
@@ -93,6 +94,7 @@ mod message;
 pub mod native;
 mod payload;
 mod placeholder;
+pub mod presence;
 pub mod replace;
 pub mod schedule;
 mod snapshot;
@@ -127,7 +129,7 @@ pub mod prelude {
 mod host {
     #[cfg(target_family = "wasm")]
     pub(crate) use crate::bindings::{
-        plugnode::app::{kv, outbox, schedule},
+        plugnode::app::{kv, outbox, presence, schedule},
         wasi::config::store as config,
         wasi::keyvalue::{atomics, batch, store},
         wasi::logging::logging,
@@ -135,5 +137,5 @@ mod host {
     #[cfg(not(target_family = "wasm"))]
     pub(crate) use crate::command::value as outbox;
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, schedule, store};
+    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, presence, schedule, store};
 }

@@ -882,6 +882,9 @@ impl Handler for Daring {
                 };
                 client.emit("bytes", &payload).map_err(Error::from)
             }
+            "message with a reserved kind" => {
+                plugnode_sdk::send_custom(None, "plugnode.mine/1", &[]).map_err(Error::from)
+            }
             "value over the limit" => kv::open("default")?
                 .set_bytes("key", &vec![0; 1_000_001])
                 .map_err(Error::from),

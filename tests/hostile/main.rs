@@ -14,6 +14,7 @@ mod server;
 mod socket;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -53,6 +54,12 @@ struct Arguments {
     /// Path of a file of 1 MB or more that the server serves; without it, cases with files are skipped
     #[arg(long, value_name = "PATH")]
     file: Option<String>,
+    /// The server API of plugnode, as http://host:port; without it, cases of the API are skipped
+    #[arg(long, value_name = "URL", requires = "api_key")]
+    api: Option<String>,
+    /// A key of it, with all permissions for namespace /
+    #[arg(long, value_name = "KEY", requires = "api")]
+    api_key: Option<String>,
     /// Seconds within which the server must close connections that are held without use
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
@@ -100,6 +107,9 @@ async fn attack(arguments: Arguments) -> Result<bool> {
     let url = arguments.url.context("--url is required")?;
     let mut server = Server::new(&url, &arguments.path, process).await?;
     server.file = arguments.file;
+    if let (Some(api), Some(key)) = (&arguments.api, arguments.api_key) {
+        server.api = Some(Arc::new((Server::new(api, "/", process).await?, key)));
+    }
     server.patience = Duration::try_from_secs_f64(arguments.patience).context("--patience")?;
     server.slack = arguments.slack.max(0.1);
     let newcomer = server.newcomer().await;

@@ -3,6 +3,7 @@
 //! On the loopback device attackers have their own source address, so that limits per address affect only them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,6 +47,8 @@ pub(crate) struct Server {
     /// The path of Engine.IO.
     pub(crate) path: String,
     pub(crate) file: Option<String>,
+    /// The server API, and a key of it.
+    pub(crate) api: Option<Arc<(Server, String)>>,
     pub(crate) patience: Duration,
     pub(crate) slack: f64,
     pub(crate) process: Option<Process>,
@@ -74,6 +77,7 @@ impl Server {
             host,
             path: path.to_owned(),
             file: None,
+            api: None,
             patience: Duration::from_secs(30),
             slack: 1.0,
             process,
@@ -193,6 +197,13 @@ impl Server {
     /// The path of the file that the server serves.
     pub(crate) fn file(&self) -> Result<&str> {
         Ok(self.file.as_deref().ok_or(Skipped("no --file is given"))?)
+    }
+
+    /// The server API, and a key of it.
+    pub(crate) fn api(&self) -> Result<(Self, &str)> {
+        let api = self.api.as_deref();
+        let (server, key) = api.ok_or(Skipped("no --api and --api-key are given"))?;
+        Ok((server.clone(), key))
     }
 
     /// Opens `connections` connections, writes `bytes` on each, and reads nothing.

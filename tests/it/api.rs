@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }";
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
 const WEAK_KEY: &str = "fedcba9876543210fedcba9876543210";
 const API: &str = r#"
 [api]
@@ -35,20 +35,20 @@ burst-seconds = 3
 "#;
 
 /// A caller of the API of one node.
-struct Api {
-    port: u16,
+pub(crate) struct Api {
+    pub(crate) port: u16,
 }
 
 /// An answer: status, head and JSON body.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
 }
 
 impl Api {
-    async fn of(node: &Node) -> Self {
+    pub(crate) async fn of(node: &Node) -> Self {
         let line = node.logged("server API on http://").await;
         node.logged("API node joined").await;
         let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
@@ -57,7 +57,7 @@ impl Api {
         }
     }
 
-    async fn post(&self, operation: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, operation: &str, body: &Value) -> Answer {
         self.post_with(operation, "", body).await
     }
 
@@ -69,7 +69,24 @@ impl Api {
         within("the API answers", sent).await.expect("it listens")
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
+        let (head, body) = self.send_raw(method, path, headers, body).await?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok(Answer {
+            status: status.unwrap_or_default(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+            head,
+        })
+    }
+
+    /// The head of the answer, in lower case, and its body. Both are empty if there was none.
+    pub(crate) async fn send_raw(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> std::io::Result<(String, Vec<u8>)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let size = body.len();
         let head = format!(
@@ -80,14 +97,12 @@ impl Api {
         let _ = stream.write_all(body).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        let text = String::from_utf8_lossy(&answer);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Ok(Answer {
-            status: status.unwrap_or_default(),
-            head: head.to_ascii_lowercase(),
-            body: serde_json::from_str(body).unwrap_or_default(),
-        })
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.unwrap_or(answer.len()));
+        Ok((
+            String::from_utf8_lossy(head).to_ascii_lowercase(),
+            body.get(4..).unwrap_or_default().to_vec(),
+        ))
     }
 }
 
@@ -222,6 +237,52 @@ async fn api_works_over_redis() {
     }
 }
 
+/// Scripts answer custom events with what their listeners return, and later by the id.
+#[tokio::test]
+async fn scripts_answer_custom_events() {
+    for script in ["tests/js/handlers/customs.js", "tests/py/handlers/customs.py"] {
+        let (component, _folder) = crate::scripts::built(script).await;
+        let node = Node::run(&format!("{API}{}", app("/", &component))).await;
+        let api = Api::of(&node).await;
+        let mut ada = Client::connect(&node).await;
+        assert_events_are_acknowledged(&api, &mut ada).await;
+        for data in [
+            json!(null),
+            json!({ "é": ["🦀", 1.5, { "_placeholder": true, "num": 0 }] }),
+        ] {
+            let answer = api.post("event", &json!({ "kind": "test.echo/1", "data": data })).await;
+            assert_eq!(
+                (answer.status, &answer.body["args"]),
+                (200, &json!([[data]])),
+                "{answer:?}"
+            );
+        }
+        // {kind: "test.echo/1", data: bin 00 ff}
+        let headers =
+            format!("Authorization: Bearer {KEY}\r\nContent-Type: application/msgpack\r\nAccept: application/json\r\n");
+        let body = b"\x82\xa4kind\xabtest.echo/1\xa4data\xc4\x02\x00\xff";
+        let answer = api.send("POST", "/api/v1/event", &headers, body).await;
+        let answer = answer.expect("it listens");
+        let expected = json!([[{ "_placeholder": true, "num": 0 }]]);
+        assert_eq!(
+            (&answer.body["args"], &answer.body["attachments"]),
+            (&expected, &json!(["AP8="])),
+            "{answer:?}"
+        );
+        // As deep as the API lets through: the event fails, and the instance goes on.
+        let body = format!(
+            r#"{{"kind":"test.echo/1","data":{}{}}}"#,
+            "[".repeat(1_020),
+            "]".repeat(1_020)
+        );
+        let headers = format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n");
+        let answer = api.send("POST", "/api/v1/event", &headers, body.as_bytes()).await;
+        assert_eq!(answer.expect("it listens").status, 502);
+        let quiet = api.post("event", &json!({ "kind": "faulty.quiet/1" })).await;
+        assert_eq!(quiet.status, 200, "{quiet:?}");
+    }
+}
+
 /// Calls with idempotency keys, repeated while app-nodes and API nodes are killed, take effect once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repeated_calls_take_effect_once_through_kills() {
@@ -295,6 +356,7 @@ async fn hostile_requests_are_problems() {
         "[".repeat(5_000),
         "]".repeat(5_000)
     );
+    let deep_data = format!(r#"{{"kind":"a/1","data":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     let item = r#"{"all":true,"event":"e"}"#;
     let long = format!("[{}]", [item; 6].join(","));
     let cases: Vec<Case<'_>> = vec![
@@ -354,6 +416,7 @@ async fn hostile_requests_are_problems() {
         ("POST", "/api/v1/publish", with_key.clone(), &[b' '; 30_000], 413, ""),
         ("POST", "/api/v1/publish", with_key.clone(), long.as_bytes(), 413, ""),
         ("POST", "/api/v1/publish", with_key.clone(), deep.as_bytes(), 422, ""),
+        ("POST", "/api/v1/event", with_key.clone(), deep_data.as_bytes(), 422, ""),
         ("POST", "/api/v1/publish", with_key.clone(), b"{", 400, ""),
         (
             "POST",

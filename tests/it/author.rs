@@ -115,7 +115,10 @@ async fn refuses_invalid_event_files_with_reason() {
     let echo = echo.to_str().expect("the path is UTF-8");
     for (events, words) in [
         ("", "has no [[event]]"),
-        ("[[event]]\nmesage = \"a\"\n", "unknown field `mesage`"),
+        (
+            "[[event]]\nmesage = \"a\"\n",
+            "events.toml:2: unknown key `mesage`; did you mean `message`?",
+        ),
         (
             "[[event]]\nargs = []\n",
             "events.toml:1: has to be one of connection, message",

@@ -81,6 +81,33 @@ async fn healthy_build_keeps_counters_attributes_and_timers() {
     assert!(report.settled && report.verdict.counts.acked > 200, "{report}");
 }
 
+#[tokio::test]
+async fn healthy_build_delivers_publishes_once_and_in_order() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    let api = format!(
+        "[api]\nlisten = \"127.0.0.1:0\"\n[[api.key]]\nname = \"publisher\"\nkey = {KEY:?}\nnamespaces = [\"/\"]\n\
+         permissions = [\"publish\"]\ncalls-per-second = 1000\n"
+    );
+    let node = Node::run(&format!("{api}{}", config())).await;
+    let mut check = Check::start(Settings {
+        urls: vec![node.url()],
+        quiet: Duration::from_millis(300),
+        ..changing()
+    })
+    .await
+    .expect("the cluster can be checked");
+    check.add_api(&node.api_url().await);
+    check.publish(KEY);
+    tokio::time::sleep(SENDING).await;
+    let report = check.finish().await;
+    report.assert_clean();
+    let counts = &report.verdict.counts;
+    assert!(
+        counts.publishes > 50 && counts.published >= counts.publishes,
+        "{report}"
+    );
+}
+
 /// Asserts that the checker finds a fault of the broken build: a violation of the first kind, and none of any other kind than these.
 async fn assert_found(fault: &str, kinds: &[ViolationKind], settings: Settings) {
     let refuse_after = format!("[io-node]\nrefuse-after-ms = {}\n", settings.refuse_after.as_millis());

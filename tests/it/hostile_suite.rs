@@ -17,11 +17,19 @@ async fn node_withstands_every_case() {
     let pages = temp_folder();
     std::fs::write(pages.path().join("large.bin"), vec![b'x'; 4_000_000]).expect("the folder is writable");
     let folder = pages.path().to_string_lossy();
-    let mut node = Node::configured(&config, &[("PLUGNODE_FRONTEND__STATIC_DIR", &folder)]).await;
+    let key = "k".repeat(40);
+    let variables = [
+        ("PLUGNODE_FRONTEND__STATIC_DIR", &*folder),
+        ("PLUGNODE_API__LISTEN", "127.0.0.1:0"),
+        ("PLUGNODE_API__KEY__0__KEY", &key),
+    ];
+    let mut node = Node::configured(&config, &variables).await;
+    let api = format!("http://127.0.0.1:{}", crate::api::Api::of(&node).await.port);
 
     let mut suite = Command::new(built("plugnode-hostile"));
     suite
         .args(["--url", &node.url(), "--pid", &node.pid().to_string()])
+        .args(["--api", &api, "--api-key", &key])
         .args(["--file", "/large.bin", "--patience", "15", "--slack", "3", "--json"])
         .stdin(Stdio::null())
         .kill_on_drop(true);

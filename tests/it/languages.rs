@@ -73,13 +73,29 @@ async fn chat_serves_same_page_in_each_language() {
     }
 }
 
-#[test]
-fn typescript_chat_passes_type_check() {
+/// Checks the types of a project.
+fn assert_type_checks(project: &str) {
     let checked = Command::new("node")
         .arg(repository().join("tests/node_modules/typescript/bin/tsc"))
         .args(["--noEmit", "-p"])
-        .arg(repository().join("examples/ts/chat"))
+        .arg(repository().join(project))
         .output()
         .expect("node is installed");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    assert!(
+        checked.status.success(),
+        "{project}: {}",
+        String::from_utf8_lossy(&checked.stdout)
+    );
+}
+
+#[test]
+fn typescript_chat_passes_type_check() {
+    assert_type_checks("examples/ts/chat");
+}
+
+#[test]
+fn program_passes_type_check_as_with_socketio() {
+    for project in ["tests/js/types/tsconfig.node.json", "tests/js/types"] {
+        assert_type_checks(project);
+    }
 }

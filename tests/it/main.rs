@@ -1,6 +1,9 @@
 //! Integration tests: plugnode's promises, tested from outside.
 
 mod api;
+mod api_clients;
+mod api_faults;
+mod auction;
 mod author;
 mod budgets;
 mod chat;
@@ -27,6 +30,7 @@ mod load;
 mod monitoring;
 mod operation;
 mod packages;
+mod presence;
 mod pressure;
 mod proxies;
 mod redis;

@@ -176,8 +176,9 @@ fn packed_python_package_tests_program() {
     let program = repository().join("tests/py/handlers");
     let path = std::env::join_paths([&installed, &program]).expect("no path has a colon");
     for (tests, ran) in [
-        ("test_handlers.py", "Ran 11 tests"),
+        ("test_handlers.py", "Ran 12 tests"),
         ("test_refusals.py", "Ran 5 tests"),
+        ("test_presence.py", "Ran 2 tests"),
     ] {
         let said = run_command(
             python()

@@ -346,6 +346,125 @@ async fn names_what_has_no_effect_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn programs_with_habits_of_node_run_unchanged() {
+    let node = Node::dev(&repository().join("tests/js/handlers/habits.js"), &[]).await;
+    node_script("habits.mjs", &[&node.url()]).await;
+    node.logged("removed \"get\", which an event added to Object.prototype")
+        .await;
+    node.logged("a new instance takes the place of this one").await;
+    assert!(!node.log().contains("<input>"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn failures_name_place_and_setting() {
+    let node = Node::dev(&repository().join("tests/js/handlers/habits.js"), &[]).await;
+    let mut client = Client::connect(&node).await;
+    for (event, words) in [
+        // Not the column in what the runtime puts before the first line.
+        ("first line", "at boom (habits.js:1:54)"),
+        (
+            "loop",
+            "the handler failed: the event took longer than its time limit of 1000 ms: do less in one event, or raise limits.time-ms",
+        ),
+        ("eat", "memory limit of 64MB reached: keep less, or raise limits.memory"),
+        ("causes", "caused by Error: inner"),
+    ] {
+        let told = client.ask(event, &[]).await;
+        assert_eq!(told[0]["error"]["code"], "failed", "{event}: {told:?}");
+        node.logged(words).await;
+    }
+    client.emit("later", &[]).await;
+    node.logged("a callback of setTimeout waits for the first event after its time")
+        .await;
+    // The functions of the runtime say nothing to the author of a script.
+    assert!(!node.log().contains("JS_"), "{}", node.log());
+}
+
+/// A folder with esbuild, and with this program and package.
+fn program_with_package(program: &str, package: &[(&str, &str)]) -> TempDir {
+    let folder = temp_folder();
+    let packages = folder.path().join("node_modules/package");
+    fs::create_dir_all(&packages).expect("the folder can be created");
+    let tools = repository().join("tests/node_modules/.bin");
+    std::os::unix::fs::symlink(tools, folder.path().join("node_modules/.bin")).expect("the link can be created");
+    for (name, text) in package {
+        fs::write(packages.join(name), text).expect("the file can be written");
+    }
+    fs::write(folder.path().join("server.js"), program).expect("the file can be written");
+    folder
+}
+
+#[tokio::test]
+async fn failure_in_large_bundle_shows_own_code_in_time() {
+    let functions: String = (0..30_000)
+        .map(|number| format!("export function f{number}(a, b) {{\n  return a.x{number} + b.y{number};\n}}\n"))
+        .collect();
+    let program = "import * as all from \"package\";\nimport { on } from \"plugnode\";\n\n\
+                   on(\"fail\", (client, number) => {\n  all[`f${number}`](undefined);\n});\n";
+    let folder = program_with_package(
+        program,
+        &[
+            ("package.json", "{ \"module\": \"index.js\" }"),
+            ("index.js", &functions),
+        ],
+    );
+    let node = Node::dev(&folder.path().join("server.js"), &[]).await;
+    let mut client = Client::connect(&node).await;
+    for number in [0, 300, 29_999] {
+        client.ask("fail", &[json!(number)]).await;
+        let line = node.logged(&format!("property 'x{number}' of undefined")).await;
+        let place = format!("index.js:{}:1", number * 3 + 2);
+        for words in ["  > 5 |   all[`f${number}`](undefined);", &place, "server.js:5:21"] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
+    assert!(!node.log().contains("time limit"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn packages_are_bundled_as_for_browsers() {
+    let program = "const { start } = require(\"package\");\nrequire(\"plugnode\").on(\"start\", () => start());\n";
+    let manifest = "{ \"main\": \"node.js\", \"browser\": \"browser.js\" }";
+    let browser = "const { Transform } = require(\"stream\");\nclass Upper extends Transform {}\n\
+                   exports.start = () => [typeof Upper, process.env.NODE_ENV ?? \"unset\"].join();\n";
+    let folder = program_with_package(
+        program,
+        &[
+            ("package.json", manifest),
+            ("node.js", "require(\"tty\").isatty(1);\n"),
+            ("browser.js", browser),
+        ],
+    );
+    let node = Node::dev(&folder.path().join("server.js"), &[]).await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("start", &[]).await, [json!("function,unset")]);
+
+    // What esbuild advises about its own options does not help.
+    for (text, words) in [
+        (
+            "require(\"zlib\");\n",
+            "\"zlib\" cannot be used in a component: plugnode's runtime does not have this module of Node",
+        ),
+        (
+            "require(\"node:net\");\n",
+            "\"node:net\" cannot be used in a component: a component opens no sockets",
+        ),
+        (
+            "require(\"left-pad\");\n",
+            "If \"left-pad\" is a package, install it: npm install left-pad",
+        ),
+    ] {
+        let folder = program_with_package(
+            program,
+            &[("package.json", "{ \"main\": \"index.js\" }"), ("index.js", text)],
+        );
+        let said = verb(&["build", "server.js"], folder.path()).await;
+        assert!(!said.status.success() && said.err.contains(words), "{words}: {said:?}");
+        assert!(!said.err.contains("--platform"), "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn build_refuses_syntax_errors_with_place_and_code() {
     let folder = temp_folder();
     let place = |file: &str| folder.path().join(file);
@@ -462,6 +581,10 @@ async fn packed_npm_package_tests_and_builds_program() {
         "server.test.mjs",
         "timers.js",
         "timers.test.mjs",
+        "customs.js",
+        "customs.test.mjs",
+        "presence.js",
+        "presence.test.mjs",
         "refusals.test.mjs",
     ] {
         let from = repository().join("tests/js/handlers").join(file);
@@ -559,6 +682,39 @@ async fn python_program_runs_in_several_instances() {
     drop(bob);
     let (event, args) = ada.event().await;
     assert_eq!((event.as_str(), &args[0], &args[2]), ("went", &name, &json!(["here"])));
+}
+
+#[tokio::test]
+async fn python_failures_name_cause_place_and_setting() {
+    let (component, _folder) = built("tests/py/handlers/app.py").await;
+    let node = Node::app(&component, "limits = { commands = 10 }").await;
+    let mut client = Client::connect(&node).await;
+    for (event, words) in [
+        (
+            "flood",
+            "this event has used up its commands, writes or bytes: do less in one event, or raise limits.commands",
+        ),
+        ("chain", "caused by KeyError: 'nothing'"),
+        ("group", "one of them is ValueError: two"),
+        ("unsendable", "in unsendable (app.py:"),
+        ("fetch", "No module named 'requests'"),
+    ] {
+        let told = client.ask(event, &[]).await;
+        assert_eq!(told[0]["error"]["code"], "failed", "{event}: {told:?}");
+        node.logged(words).await;
+    }
+}
+
+#[tokio::test]
+async fn python_instance_with_changed_builtins_is_replaced() {
+    let (component, _folder) = built("tests/py/handlers/app.py").await;
+    let node = Node::app(&component, "instances = 1").await;
+    let mut client = Client::connect(&node).await;
+    client.ask("damage", &[]).await;
+    node.logged("it cannot be shown, because the program has changed built-in functions")
+        .await;
+    assert_eq!(client.ask("price", &[json!("x")]).await, [json!(1)]);
+    node.logged("a new instance takes the place of this one").await;
 }
 
 #[tokio::test]

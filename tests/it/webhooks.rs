@@ -118,6 +118,31 @@ async fn events_and_namespaces_are_selected() {
 }
 
 #[tokio::test]
+async fn messages_of_handlers_are_passed_on_by_kind() {
+    for script in ["tests/js/handlers/presence.js", "tests/py/handlers/presence.py"] {
+        let (component, _folder) = crate::scripts::built(script).await;
+        let mut receiver = WebhookReceiver::start().await;
+        let orders = webhook("orders", &receiver, "events = []\nkinds = [\"acme.*\"]");
+        let node = Node::run(&(app("/", &component, KEY_VALUE) + &orders)).await;
+        let mut client = Client::connect(&node).await;
+        client.ask("order", &[json!({ "sku": 7 })]).await;
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            let request = receiver.next().await;
+            assert_eq!(checked(&request).1, "custom");
+            found.push(request.json()["data"]["custom"].clone());
+        }
+        found.sort_by_key(|custom| custom["kind"].to_string());
+        let order = json!({ "kind": "acme.order/1", "data": { "sku": 7 } });
+        assert_eq!(
+            found,
+            [json!({ "kind": "acme.bytes/1", "base64": "AP8=" }), order],
+            "{script}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn failed_delivery_is_repeated_with_its_id() {
     let mut receiver = WebhookReceiver::start().await;
     receiver.answer(WebhookAnswer::Status(500));

@@ -3,6 +3,7 @@
 import unittest
 
 import app  # noqa: F401
+import customs  # noqa: F401
 import plugnode
 import timers  # noqa: F401
 from plugnode import testing
@@ -79,6 +80,20 @@ class Handlers(unittest.TestCase):
         config["colour"] = "red"
         self.assertEqual(connect().ask("log"), ({"colour": "red"},))
         self.assertEqual(custom("unknown", {"a": 1}), [])
+
+    def test_custom_event_is_answered(self):
+        ada, eve = connect(), connect(namespace="/else")
+        self.assertEqual(testing.ask("faulty.count/1", "x"), (1, "x"))
+        self.assertEqual(testing.ask("faulty.count/1"), (2, None))
+        self.assertEqual((ada.take(), eve.take()), ([("counted", 1), ("counted", 2)], []))
+        self.assertEqual((testing.ask("faulty.quiet/1"), testing.ask("unknown/1")), (None, None))
+        self.assertEqual(testing.ask("test.echo/1", {"a": None}), ([{"a": None}],))
+        effects = custom("test.echo/1", b"\0\xff", "application/octet-stream")
+        self.assertEqual(effects, [{"type": "ack", "args": [[b"\0\xff"]]}])
+        with self.assertRaisesRegex(RuntimeError, "asked to reject"):
+            testing.ask("faulty.reject/1")
+        self.assertIsNone(testing.ask("faulty.late/1"))
+        self.assertEqual(fire("late"), [{"type": "ack", "args": ["late"]}])
 
     def test_timer_of_client_fires_once(self):
         ada, bob = connect(), connect()

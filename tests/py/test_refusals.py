@@ -5,7 +5,7 @@ import json
 import unittest
 from pathlib import Path
 
-from plugnode import app, everyone, kv, schedule
+from plugnode import app, everyone, kv, schedule, send_custom
 from plugnode.testing import connect, fire, reset
 
 REFUSALS = Path(__file__).parents[2] / "guest-sdk/tests/refusals.json"
@@ -33,6 +33,7 @@ ATTEMPTS = {
     "event with a long name": lambda client: client.emit(LONG),
     "channel with a long name": lambda client: client.join(LONG + "y"),
     "event with 11 attachments": lambda client: client.emit("bytes", *[b"0"] * 11),
+    "message with a reserved kind": lambda client: send_custom("plugnode.mine/1"),
     "value over the limit": lambda client: kv.set_bytes("key", bytes(1_000_001)),
     "addition to a text": lambda client: add_to_text(),
 }

@@ -1,7 +1,7 @@
 """Wrong uses of the package plugnode, for the type checker: it must find the error that each comment names. In strict mode, a comment
 without an error is an error."""
 
-from plugnode import Client, Due, Handshake, app, config, context, everyone, kv, schedule, state, to
+from plugnode import Client, Due, Handshake, ack_id, acknowledge, app, config, context, everyone, kv, schedule, state, to
 from plugnode.testing import connect, fire, stored
 
 
@@ -36,7 +36,8 @@ def without_client() -> None:
 
 
 @app.on_custom("test.custom/1")  # type: ignore[type-var]
-def custom(data: object) -> None: ...
+def custom(data: object) -> None:
+    acknowledge(ack_id())  # type: ignore[arg-type]
 
 
 @schedule.on("test.due/1")

@@ -164,6 +164,14 @@ impl Node {
         port.expect("the line ends with the port")
     }
 
+    /// The URL of its server API, from its log, once it takes calls.
+    pub async fn api_url(&self) -> String {
+        let line = self.logged("server API on http://").await;
+        self.logged("API node joined").await;
+        let (_, address) = line.split_once("http://").expect("the line has the address");
+        format!("http://{}", address.trim())
+    }
+
     /// The answer to a GET, head and body.
     pub async fn get(&self, path: &str) -> String {
         self.get_at(self.port, path).await

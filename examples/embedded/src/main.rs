@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use plugnode::embed::{AppNode, CustomCommand, IoHandle, IoNode, Native, Newcomer, Refusal, config, frontend};
+use plugnode::embed::{AppNode, ConnectingClient, CustomCommand, IoHandle, IoNode, Native, Refusal, config, frontend};
 use plugnode::http::{self, HttpSettings};
 use plugnode::shutdown::Shutdown;
 use plugnode::transport::{Memory, Transport, TransportSettings};
@@ -66,7 +66,7 @@ async fn main() -> Result<()> {
 }
 
 /// The initial attributes of a client, or its refusal: `getClientInfo` of socket.io-cluster.
-fn client_info(client: &Newcomer<'_>) -> Result<Value, Refusal> {
+fn client_info(client: &ConnectingClient<'_>) -> Result<Value, Refusal> {
     if client.namespace != "/" {
         return Ok(json!({}));
     }

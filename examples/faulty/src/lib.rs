@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::schedule::Due;
-use plugnode_sdk::{AckId, all, context, kv, list_channels, settle, to};
+use plugnode_sdk::{AckId, all, context, kv, list_channels, presence, settle, to};
 use serde_json::{Value, json};
 
 /// Kind of the timer that acknowledges `faulty.late/1`.
@@ -67,6 +67,9 @@ impl Handler for Faulty {
             }
             "faulty.late/1" => {
                 plugnode_sdk::schedule::of_app().after("late", Duration::from_millis(50), LATE, &custom.ack_id())?;
+            }
+            presence::KIND => {
+                all().emit("presence", serde_json::from_slice::<Value>(&custom.data)?)?;
             }
             "faulty.reject/1" => return Err(Error::reject("asked to reject")),
             _ => {}
@@ -201,6 +204,27 @@ impl Handler for Faulty {
             }
             "leave" => {
                 client.leave(message.arg::<String>(0)?)?;
+                message.ack(())?;
+            }
+            // (channel): all of its clients leave it.
+            "empty" => {
+                let channel: String = message.arg(0)?;
+                to(channel.as_str()).leave(channel.as_str())?;
+                message.ack(())?;
+            }
+            // (channel): acknowledges the number of its clients, and their ids and names.
+            "present" => {
+                let channel: String = message.arg(0)?;
+                let members = presence::members(&channel)?.into_iter().map(|member| {
+                    let attributes: Value = serde_json::from_str(&member.attributes.unwrap_or_default())?;
+                    Ok((member.client, attributes["name"].clone()))
+                });
+                let members = members.collect::<Result<Vec<_>>>()?;
+                message.ack(((presence::count(&channel)?, members),))?;
+            }
+            // (name)
+            "name" => {
+                client.patch_attributes(&json!({ "name": message.arg::<Value>(0)? }))?;
                 message.ack(())?;
             }
             "say" => {

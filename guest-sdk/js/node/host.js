@@ -78,6 +78,10 @@ function recordTimer(isClient, key, time, kind, data) {
 const checkEvent = (to, name, json, attachments, token = "") =>
   rules.event(name) + rules.checkSize(rules.sizeOf(token)) + rules.payload(json, attachments) + rules.audience(to);
 
+/** The clients in a room of the event's namespace. */
+const present = (room) =>
+  [...clients.values()].filter((client) => client.namespace === origin.namespace && client.rooms.has(room));
+
 const host = {
   publish(to, name, json, how, attachments) {
     if (how & 2) rules.local(hasClient());
@@ -135,6 +139,9 @@ const host = {
     for (const [written, key, value] of event.writes) if (written === bucket) value === undefined ? keys.delete(key) : keys.add(key);
     return [...keys].filter((key) => key.startsWith(prefix)).sort();
   },
+  presenceCount: (channel) => present(channel).length,
+  presenceMembers: (channel) =>
+    present(channel).map(({ id, attributes }) => ({ id, since: 0, attributes: JSON.stringify(attributes) })),
   log: (level, _, text) => [console.debug, console.info, console.warn, console.error][level]?.(text),
   read: () => undefined,
   context: () => ({ app: origin.namespace, attempt: 1, ...origin.facts }),

@@ -1,4 +1,6 @@
 import module from "./plugnode.js";
 
-export const { on, to, all, kv, state, schedule, config, context, log, Retry } = module;
+export const {
+  on, onCustom, sendCustom, acknowledge, to, all, kv, state, schedule, presence, config, context, log, Retry,
+} = module;
 export default module;

@@ -15,6 +15,7 @@ const internal = load("internal");
 /** Time limit of an event. */
 const LIMIT_MS = 5_000;
 let lastClient = 0;
+let lastAck = 0;
 /** One event at a time, in the order in which they came. */
 let queue = Promise.resolve();
 
@@ -241,11 +242,18 @@ function connect({ id = `client-${++lastClient}`.padEnd(20, "-"), namespace = "/
 }
 
 /** Delivers an event that no client sent. */
-const custom = (kind, data, contentType = "application/json") =>
+const custom = (kind, data, contentType = "application/json", { namespace = "/" } = {}) =>
   enqueue(() => {
     const bytes = typeof data === "string" || ArrayBuffer.isView(data) ? Buffer.from(data) : Buffer.from(JSON.stringify(data));
-    return handleFrom({ client: undefined, namespace: "/", facts: {} }, ...NO_CLIENT, kind, bytes, contentType);
+    const facts = { "ack-id": `ack-${++lastAck}` };
+    return handleFrom({ client: undefined, namespace, facts }, ...NO_CLIENT, kind, bytes, contentType);
   });
+
+/** Delivers an event that no client sent and returns the arguments of its acknowledgement; undefined if the handler did not answer. */
+const ask = async (kind, data = null, options) => {
+  const effects = await custom(kind, JSON.stringify(data), undefined, options);
+  return effects.find(({ type }) => type === "ack")?.args;
+};
 
 /** Delivers the event of a timer of the app, also before the timer is due. A one-shot timer is then gone. Throws if there is none. */
 const fire = (key, { namespace = "/", ...options } = {}) => enqueue(() => fireOf(namespace, key, options));
@@ -266,4 +274,4 @@ function reset() {
   world.timers.clear();
 }
 
-module.exports = { connect, custom, fire, timers, stored, reset, config: world.config, Refused };
+module.exports = { connect, custom, ask, fire, timers, stored, reset, config: world.config, Refused };

@@ -1,3 +1,3 @@
 import module from "./test.js";
 
-export const { connect, custom, fire, timers, stored, reset, config, Refused } = module;
+export const { connect, custom, ask, fire, timers, stored, reset, config, Refused } = module;

@@ -23,7 +23,7 @@ function patchOf(old, now) {
   let patch;
   const set = (key, value) => {
     patch ??= {};
-    Object.defineProperty(patch, key, { value, enumerable: true, configurable: true, writable: true });
+    Object.defineProperty(patch, key, { __proto__: null, value, enumerable: true, configurable: true, writable: true });
   };
   for (const key of Object.keys(old)) if (!Object.hasOwn(now, key)) set(key, null);
   for (const key of Object.keys(now)) {

@@ -53,7 +53,7 @@ class BroadcastOperator {
   #except;
   #flags;
 
-  constructor(namespace, rooms = new Set(), except = new Set(), flags = {}) {
+  constructor(namespace, rooms = new Set(), except = new Set(), flags = { __proto__: null }) {
     this.#namespace = namespace;
     this.#rooms = rooms;
     this.#except = except;
@@ -64,7 +64,7 @@ class BroadcastOperator {
       this.#namespace,
       new Set([...this.#rooms, ...rooms]),
       new Set([...this.#except, ...except]),
-      { ...this.#flags, ...flags },
+      { __proto__: null, ...this.#flags, ...flags },
     );
   }
   to(room) {
@@ -156,12 +156,16 @@ class BroadcastOperator {
 /** A client found by `fetchSockets`. */
 class RemoteSocket {
   constructor(namespace, { id, attributes, channels }) {
-    const { data = {}, [OWN_KEY]: stored } = attributes;
+    const { data = {}, [OWN_KEY]: stored, ...own } = attributes;
+    // The properties that the program set on the socket, but none in place of the methods.
+    for (const [name, value] of Object.entries(own)) {
+      if (!(name in RemoteSocket.prototype)) Object.defineProperty(this, name, { __proto__: null, value, writable: true, enumerable: true, configurable: true });
+    }
     this.id = id;
     this.data = data;
     this.rooms = new Set([id, ...channels]);
     this.handshake = handshakeOf(stored?.h);
-    Object.defineProperty(this, "operator", { value: new BroadcastOperator(namespace, new Set([id])), enumerable: false });
+    Object.defineProperty(this, "operator", { __proto__: null, value: new BroadcastOperator(namespace, new Set([id])), enumerable: false });
   }
   emit(event, ...args) {
     return this.operator.emit(event, ...args);
@@ -200,6 +204,7 @@ const BROADCAST_METHODS = [
 function delegateBroadcasts(target, operatorOf) {
   for (const name of BROADCAST_METHODS) {
     Object.defineProperty(target, name, {
+      __proto__: null,
       value(...args) {
         return operatorOf(this)[name](...args);
       },
@@ -209,6 +214,7 @@ function delegateBroadcasts(target, operatorOf) {
   }
   for (const name of ["volatile", "local"]) {
     Object.defineProperty(target, name, {
+      __proto__: null,
       get() {
         return operatorOf(this)[name];
       },
@@ -217,6 +223,7 @@ function delegateBroadcasts(target, operatorOf) {
   }
   for (const name of ["send", "write"]) {
     Object.defineProperty(target, name, {
+      __proto__: null,
       value(...args) {
         this.emit("message", ...args);
         return this;

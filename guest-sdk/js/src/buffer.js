@@ -60,6 +60,9 @@ class Buffer extends Uint8Array {
   static allocUnsafe(size) {
     return new Buffer(size);
   }
+  static allocUnsafeSlow(size) {
+    return new Buffer(size);
+  }
   static isBuffer(value) {
     return value instanceof Buffer;
   }
@@ -159,9 +162,9 @@ for (const [name, kind] of Object.entries(KINDS)) {
       },
     };
     for (const [method, value] of Object.entries(methods)) {
-      Object.defineProperty(Buffer.prototype, method, { value, writable: true, configurable: true });
+      Object.defineProperty(Buffer.prototype, method, { __proto__: null, value, writable: true, configurable: true });
     }
   }
 }
 
-module.exports = { Buffer };
+module.exports = { Buffer, SlowBuffer: Buffer, kMaxLength: 2 ** 31 - 1 };

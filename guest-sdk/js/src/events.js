@@ -72,7 +72,7 @@ class EventEmitter {
 
 function add(emitter, event, listener, isOnce, isFirst) {
   if (typeof listener !== "function") throw new TypeError('The "listener" argument must be of type function');
-  if (!emitter[LISTENERS]) Object.defineProperty(emitter, LISTENERS, { value: new Map(), enumerable: false });
+  if (!emitter[LISTENERS]) Object.defineProperty(emitter, LISTENERS, { __proto__: null, value: new Map(), enumerable: false });
   const listeners = emitter[LISTENERS].get(event) ?? [];
   const added = { listener, isOnce };
   emitter[LISTENERS].set(event, isFirst ? [added, ...listeners] : [...listeners, added]);
@@ -99,4 +99,6 @@ function once(emitter, event) {
 }
 
 module.exports = EventEmitter;
-Object.assign(module.exports, { EventEmitter, once, call });
+// Constructor functions of older programs begin with `EventEmitter.call(this)` or `EventEmitter.apply(this, arguments)`. `call` takes
+// that for an emit without listeners.
+Object.assign(module.exports, { EventEmitter, once, call, apply: () => undefined });

@@ -7,7 +7,7 @@ const { URL, URLSearchParams } = require("url");
 
 function define(values) {
   for (const [name, value] of Object.entries(values)) {
-    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+    Object.defineProperty(globalThis, name, { __proto__: null, value, writable: true, configurable: true, enumerable: false });
   }
 }
 
@@ -137,7 +137,7 @@ function atob(text) {
 class DOMException extends Error {
   constructor(message = "", name = "Error") {
     super(message);
-    Object.defineProperty(this, "name", { value: name, configurable: true });
+    Object.defineProperty(this, "name", { __proto__: null, value: name, configurable: true });
   }
 }
 
@@ -170,7 +170,7 @@ function structuredClone(value) {
     }
     if (value instanceof Error) {
       const copy = keep(new (globalThis[value.name] ?? Error)(value.message));
-      Object.defineProperty(copy, "stack", { value: value.stack, writable: true, configurable: true });
+      Object.defineProperty(copy, "stack", { __proto__: null, value: value.stack, writable: true, configurable: true });
       return copy;
     }
     const copy = keep(Array.isArray(value) ? [] : {});
@@ -233,7 +233,7 @@ class AbortSignal extends EventTarget {
   }
   static timeout(delay) {
     const controller = new AbortController();
-    internal.setTimer(() => controller.abort(new DOMException("the operation timed out", "TimeoutError")), delay, [], false);
+    internal.setTimer(() => controller.abort(new DOMException("the operation timed out", "TimeoutError")), delay, [], false).unref();
     return controller.signal;
   }
 }
@@ -311,6 +311,7 @@ define({
 for (const [module, names] of Object.entries({ buffer: ["Buffer"], fetch: ["fetch", "Headers", "Response"] })) {
   for (const name of names) {
     Object.defineProperty(globalThis, name, {
+      __proto__: null,
       get() {
         const { [name]: value } = require(module);
         define({ [name]: value });

@@ -43,6 +43,7 @@ function freshHandshake({ auth, query, headers, address }, stored) {
   const defineLazily = (name, make) => {
     let value;
     Object.defineProperty(handshake, name, {
+      __proto__: null,
       get: () => (stored[name] = value ??= make()),
       set: (given) => {
         stored[name] = value = given;

@@ -19,6 +19,21 @@ const digest = (algorithm, bytes) => {
   return new Buffer(made.buffer, made.byteOffset, made.length);
 };
 
+/** A secret key. There are no others. */
+class KeyObject {
+  type = "secret";
+  #bytes;
+  constructor(bytes) {
+    this.#bytes = bytes;
+  }
+  get symmetricKeySize() {
+    return this.#bytes.length;
+  }
+  export() {
+    return Buffer.from(this.#bytes);
+  }
+}
+
 class Hash {
   #algorithm;
   #parts = [];
@@ -45,7 +60,7 @@ class Hmac {
   constructor(name, key) {
     const algorithm = algorithmOf(name);
     const block = BLOCKS[algorithm];
-    let bytes = bytesOf(key);
+    let bytes = key instanceof KeyObject ? key.export() : bytesOf(key);
     if (bytes.length > block) bytes = digest(algorithm, bytes);
     const padded = Buffer.alloc(block);
     padded.set(bytes);
@@ -80,6 +95,8 @@ const subtle = {
 module.exports = {
   createHash: (name) => new Hash(name),
   createHmac: (name, key) => new Hmac(name, key),
+  createSecretKey: (key, encoding) => new KeyObject(bytesOf(key, encoding)),
+  KeyObject,
   getHashes: () => Object.keys(BLOCKS),
   timingSafeEqual,
   subtle,

@@ -22,7 +22,7 @@ let lastTimer = 0;
 let lastQuery = 0;
 
 function newCall() {
-  return { pending: 0, failure: undefined, steps: [], onCommit: new Set(), onFailure: new Set(), timers: new Set() };
+  return { __proto__: null, pending: 0, failure: undefined, steps: [], beforeQuery: new Set(), onCommit: new Set(), onFailure: new Set(), timers: new Set() };
 }
 
 // ---- Effects ----
@@ -53,6 +53,7 @@ for (const name of [
 /** Sends a request or cluster query with `send(token)`. Calls `onReply` with the reply's arguments, or null if there was no answer in time. */
 function sendQuery(send, client, onReply) {
   if (isMuted) return;
+  for (const callback of current.beforeQuery) callback();
   const token = `${tokenPrefix}.${++lastQuery}`;
   send(token);
   queries.set(token, { client, onReply });
@@ -160,6 +161,8 @@ function hold() {
 const runAfterPending = (step) => current.steps.push(step);
 /** Runs before a successful event is committed; may add effects. */
 const onCommit = (callback) => current.onCommit.add(callback);
+/** Runs before each request and cluster query, whose answer may depend on the effects so far; may run several times. */
+const beforeQuery = (callback) => current.beforeQuery.add(callback);
 /** Runs after the event has failed. */
 const onFailure = (callback) => current.onFailure.add(callback);
 
@@ -251,7 +254,10 @@ function advance() {
     current.onCommit.delete(callback);
     run(callback);
   }
-  return current.failure ? failed() : undefined;
+  if (current.failure) return failed();
+  settleTimers();
+  removePollution();
+  return undefined;
 }
 
 /** Fails the current event with an error that no listener caught. Returns its text, like `advance`. */
@@ -261,6 +267,7 @@ function abort(error) {
 }
 
 function failed() {
+  removePollution();
   const { error } = current.failure;
   for (const { cancel } of requests.values()) cancel();
   for (const callback of current.onFailure) {
@@ -283,14 +290,44 @@ function explain(error) {
   return require("source-map").explain(error);
 }
 
+const { keys } = Object;
+const { deleteProperty } = Reflect;
+/** The enumerable properties that the program gave Object.prototype at its start. */
+let ownNames;
+
+/**
+ * Removes what an event has added to Object.prototype, for example by merging `{"__proto__": …}` that a client sent: otherwise one
+ * client could change what the events of all others see.
+ */
+function removePollution() {
+  const names = keys(Object.prototype);
+  if (ownNames === undefined) {
+    ownNames = names;
+    return;
+  }
+  for (const name of names) {
+    if (ownNames.includes(name) || !deleteProperty(Object.prototype, name)) continue;
+    host.log(
+      2,
+      "plugnode",
+      `removed ${JSON.stringify(name.slice(0, 100))}, which an event added to Object.prototype and so to all objects of all clients: ` +
+        "do not merge what clients send without checking its keys",
+    );
+  }
+}
+
 /** What a program calls, and plugnode ignores: each is logged once in an instance. */
 const ignored = new Set();
 
 /** Logs that a call or option of the program has no effect, and what to do instead. */
 function ignore(what, remedy) {
-  if (ignored.has(what) || ignored.size >= 100) return;
-  ignored.add(what);
-  host.log(2, "plugnode", `${what} has no effect in plugnode: ${remedy}`);
+  warnOnce(what, `${what} has no effect in plugnode: ${remedy}`);
+}
+
+function warnOnce(subject, text) {
+  if (ignored.has(subject) || ignored.size >= 100) return;
+  ignored.add(subject);
+  host.log(2, "plugnode", text);
 }
 
 // ---- Timers ----
@@ -307,7 +344,7 @@ function setTimer(callback, delay, args, isRepeated) {
   const every = Math.max(1, Math.min(Number(delay) || 0, 2 ** 31 - 1));
   const due = delay > 0 ? Date.now() + every : 0;
   const id = ++lastTimer;
-  timers.set(id, { due, callback, args, every: isRepeated ? every : undefined, call: current, isMuted });
+  timers.set(id, { __proto__: null, due, callback, args, every: isRepeated ? every : undefined, call: current, isMuted });
   if (!isRepeated) current.timers.add(id);
   earliestDue = Math.min(earliestDue, due);
   return new Timer(id);
@@ -322,11 +359,14 @@ class Timer {
   ref() {
     return this;
   }
+  /** Node would end without waiting for it, so nobody needs to know that it waits. */
   unref() {
+    const timer = timers.get(this.#id);
+    if (timer) timer.isUnref = true;
     return this;
   }
   hasRef() {
-    return true;
+    return !timers.get(this.#id)?.isUnref;
   }
   refresh() {
     const timer = timers.get(this.#id);
@@ -349,6 +389,21 @@ class Timer {
 
 function clearTimer(timer) {
   if (timer !== undefined && timer !== null) timers.delete(Number(timer));
+}
+
+/** Says that a timer which outlives its event waits for the next event. */
+function settleTimers() {
+  if (isMuted) return;
+  for (const id of current.timers) {
+    const timer = timers.get(id);
+    if (timer === undefined || timer.isMuted || timer.isUnref) continue;
+    warnOnce(
+      "setTimeout",
+      "a callback of setTimeout waits for the first event after its time, because an instance runs only while it handles events: await " +
+        "the timer in the listener, or use schedule of the module plugnode, whose timers are events",
+    );
+    return;
+  }
 }
 
 /** Runs the timers that are due. Returns whether there were any. */
@@ -442,6 +497,7 @@ module.exports = {
   abort,
   addApi,
   advance,
+  beforeQuery,
   clearTimer,
   config,
   decode,
@@ -465,6 +521,7 @@ module.exports = {
   runCommon,
   sendQuery,
   setTimer,
+  setWrapper: (name, length) => require("source-map").setWrapper(name, length),
   track,
   trackRejection,
 };

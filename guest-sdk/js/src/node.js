@@ -27,7 +27,18 @@ class HttpServer extends EventEmitter {
 }
 
 const createServer = () => new HttpServer();
-const http = { createServer, Server: HttpServer };
+
+/** A function of Node that throws, and says what to do. */
+const unavailable = (name, remedy) => () => {
+  throw new Error(`${name} is not available in plugnode: ${remedy}`);
+};
+const http = {
+  createServer,
+  // As in Node, a call without `new` makes one too.
+  Server: new Proxy(HttpServer, { apply: () => new HttpServer() }),
+  get: unavailable("http.get", "use fetch, and grant the host by grants.http"),
+  request: unavailable("http.request", "use fetch, and grant the host by grants.http"),
+};
 
 /** Express without effect: the frontend serves the pages. */
 function express() {
@@ -81,6 +92,22 @@ const path = {
   dirname: (name) => name.replace(/\/+$/, "").split("/").slice(0, -1).join("/") || (name.startsWith("/") ? "/" : "."),
   extname: (name) => /[^/](\.[^./]*)$/.exec(name)?.[1] ?? "",
   isAbsolute: (name) => name.startsWith("/"),
+  relative: (from, to) => {
+    const [start, end] = [from, to].map((name) => path.resolve(name).split("/").filter(Boolean));
+    let common = 0;
+    while (common < start.length && start[common] === end[common]) common++;
+    return [...start.slice(common).map(() => ".."), ...end.slice(common)].join("/");
+  },
+  parse: (name) => {
+    const [base, ext] = [basename(name), path.extname(name)];
+    const root = name.startsWith("/") ? "/" : "";
+    return { root, dir: name.includes("/") ? path.dirname(name) : "", base, ext, name: basename(base, ext) };
+  },
+  format: ({ dir, root = "", base, name = "", ext = "" }) => {
+    const last = base ?? name + ext;
+    if (!dir) return root + last;
+    return dir === root ? dir + last : `${dir}/${last}`;
+  },
 };
 path.posix = path;
 
@@ -96,6 +123,11 @@ const crypto = {
   },
   createHash: (name) => require("hash").createHash(name),
   createHmac: (name, key) => require("hash").createHmac(name, key),
+  createSecretKey: (key, encoding) => require("hash").createSecretKey(key, encoding),
+  get KeyObject() {
+    return require("hash").KeyObject;
+  },
+  constants: {},
   getHashes: () => require("hash").getHashes(),
   timingSafeEqual: (one, other) => require("hash").timingSafeEqual(one, other),
   get subtle() {
@@ -108,19 +140,89 @@ const crypto = {
   },
 };
 
+for (const name of ["createPublicKey", "createPrivateKey", "createSign", "createVerify", "createCipheriv", "createDecipheriv", "scrypt", "pbkdf2"]) {
+  crypto[name] = unavailable(`crypto.${name}`, "it has hashes, HMAC with secret keys, and random bytes; use a package written in JavaScript");
+}
+
 const util = {
   inspect,
   format: (...args) => format(args),
-  promisify:
-    (method) =>
-    (...args) =>
-      new Promise((resolve, reject) => {
-        method(...args, (error, value) => (error ? reject(error) : resolve(value)));
-      }),
+  promisify: (method) =>
+    function (...args) {
+      return new Promise((resolve, reject) => {
+        method.call(this, ...args, (error, value) => (error ? reject(error) : resolve(value)));
+      });
+    },
+  callbackify: (method) =>
+    function (...args) {
+      const done = args.pop();
+      method.apply(this, args).then(
+        (value) => done(null, value),
+        (error) => done(error),
+      );
+    },
+  deprecate: (method) => method,
+  debuglog: () => Object.assign(() => {}, { enabled: false }),
+  stripVTControlCharacters: (text) => text.replace(/\u001b\[[0-9;]*[A-Za-z]/g, ""),
+  TextEncoder: globalThis.TextEncoder,
+  TextDecoder: globalThis.TextDecoder,
   inherits: (child, parent) => Object.setPrototypeOf(child.prototype, parent.prototype),
   isDeepStrictEqual: (a, b) => inspect(a) === inspect(b),
-  types: {},
+  types: {
+    isPromise: (value) => value instanceof Promise,
+    isRegExp: (value) => value instanceof RegExp,
+    isDate: (value) => value instanceof Date,
+    isMap: (value) => value instanceof Map,
+    isSet: (value) => value instanceof Set,
+    isNativeError: (value) => value instanceof Error,
+    isUint8Array: (value) => value instanceof Uint8Array,
+  },
 };
+
+// ---- Streams ----
+
+/** Packages derive classes from these when they are loaded, also if they never use them. */
+class Stream extends EventEmitter {
+  pipe() {
+    unavailable("stream.pipe", "pass whole values instead of streams")();
+  }
+}
+for (const name of ["Readable", "Writable", "Duplex", "Transform", "PassThrough"]) {
+  Stream[name] = class extends Stream {
+    constructor() {
+      super();
+      unavailable(`stream.${name}`, "pass whole values instead of streams")();
+    }
+  };
+}
+Stream.Stream = Stream;
+
+// ---- Assertions ----
+
+class AssertionError extends Error {
+  name = "AssertionError";
+  code = "ERR_ASSERTION";
+}
+
+/** Throws unless `is`. `message` may be the error to throw. */
+function check(is, message, fallback) {
+  if (is) return;
+  throw message instanceof Error ? message : new AssertionError(message ?? fallback());
+}
+const differ = (actual, expected) => () => `expected ${inspect(expected)}, and not ${inspect(actual)}`;
+const assert = (value, message) => check(value, message, () => `${inspect(value)} is not truthy`);
+Object.assign(assert, {
+  AssertionError,
+  ok: assert,
+  equal: (a, b, message) => check(a == b, message, differ(a, b)),
+  notEqual: (a, b, message) => check(a != b, message, () => `expected a value other than ${inspect(b)}`),
+  strictEqual: (a, b, message) => check(Object.is(a, b), message, differ(a, b)),
+  notStrictEqual: (a, b, message) => check(!Object.is(a, b), message, () => `expected a value other than ${inspect(b)}`),
+  deepEqual: (a, b, message) => check(util.isDeepStrictEqual(a, b), message, differ(a, b)),
+  deepStrictEqual: (a, b, message) => check(util.isDeepStrictEqual(a, b), message, differ(a, b)),
+  fail: (message) => check(false, message, () => "failed"),
+  strict: assert,
+});
 
 module.exports = {
   http,
@@ -134,7 +236,29 @@ module.exports = {
   },
   crypto,
   util,
+  stream: Stream,
+  assert,
+  perf_hooks: { performance: globalThis.performance },
+  querystring: {
+    parse: (text) => {
+      const values = {};
+      for (const [key, value] of new URLSearchParams(text)) {
+        const before = Object.hasOwn(values, key) ? values[key] : undefined;
+        const all = before === undefined ? value : [before, value].flat();
+        Object.defineProperty(values, key, { __proto__: null, value: all, enumerable: true, configurable: true, writable: true });
+      }
+      return values;
+    },
+    stringify: (values) => new URLSearchParams(Object.entries(values).flatMap(([key, value]) => [value].flat().map((one) => [key, one]))).toString(),
+  },
   url: {
+    parse: (text, isQueryParsed = false) => {
+      const isAbsolute = /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
+      const { protocol, host, hostname, port, pathname, search, hash } = new URL(text, "http://localhost");
+      const query = isQueryParsed ? module.exports.querystring.parse(search.slice(1)) : search.slice(1);
+      const parts = { pathname, path: pathname + search, search, query, hash, href: text };
+      return isAbsolute ? { ...parts, protocol, host, hostname, port } : { ...parts, protocol: null, host: null, hostname: null, port: null };
+    },
     URL,
     URLSearchParams,
     fileURLToPath: (url) => new URL(url, "file:///").pathname,

@@ -9,6 +9,9 @@ const { effects, host, run } = internal;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
+/** No options. Without a prototype: a property on Object.prototype must not be taken for an option. */
+const NONE = { __proto__: null };
+
 /** A bucket that the app is granted. Values are JSON. */
 class Bucket {
   #name;
@@ -22,12 +25,12 @@ class Bucket {
   getBytes(key) {
     return host.keyGet(this.#name, String(key)) ?? undefined;
   }
-  set(key, value, { ttl } = {}) {
+  set(key, value, { ttl } = NONE) {
     const text = JSON.stringify(value);
     if (text === undefined) throw new TypeError(`cannot store a value of type ${typeof value}: JSON cannot represent it`);
     this.setBytes(key, encoder.encode(text), { ttl });
   }
-  setBytes(key, bytes, { ttl } = {}) {
+  setBytes(key, bytes, { ttl } = NONE) {
     effects.keySet(this.#name, String(key), bytes, ttl);
   }
   has(key) {
@@ -53,7 +56,7 @@ const kv = Object.assign(bucket("default"), { bucket });
  * An object that is kept in the key-value store: read by this call and, if it was changed, written back when the event succeeds. If
  * another event has changed it meanwhile, this event is handled again.
  */
-function state(key, initial = {}, { bucket: name = "default" } = {}) {
+function state(key, initial = {}, { bucket: name = "default" } = NONE) {
   const states = (internal.states ??= new Map());
   const id = `${name}\n${key}`;
   const existing = states.get(id);
@@ -65,10 +68,18 @@ function state(key, initial = {}, { bucket: name = "default" } = {}) {
   states.set(id, value);
   internal.onCommit(() => {
     states.delete(id);
-    if (JSON.stringify(value) !== before) store.set(key, value);
+    if (textOfState(key, value) !== before) store.set(key, value);
   });
   internal.onFailure(() => states.delete(id));
   return value;
+}
+
+function textOfState(key, value) {
+  try {
+    return JSON.stringify(value);
+  } catch (cause) {
+    throw new TypeError(`cannot store the state ${JSON.stringify(String(key))}: JSON cannot represent it`, { cause });
+  }
 }
 
 // ---- Listeners ----
@@ -131,22 +142,40 @@ const to = (...rooms) => new Audience({ channels: rooms.map(String), clients: ro
 const all = new Audience({ all: true });
 
 const listeners = new Map();
+const customs = new Map();
 
 /** Calls `listener(client, ...args)` for each such event. Its return value answers the acknowledgement. */
 function on(event, listener) {
-  if (typeof listener !== "function") throw new TypeError("a listener must be a function");
-  if (listeners.size === 0 && timers.size === 0) internal.addApi(api);
-  listeners.set(event, [...(listeners.get(event) ?? []), listener]);
+  add(listeners, event, listener);
 }
 
-function call(event, args, ack) {
-  for (const listener of listeners.get(event) ?? []) {
+/** Calls `listener(data, { ackId, client })` for each custom event of this kind. Its return value answers a caller of the server API. */
+function onCustom(kind, listener) {
+  add(customs, String(kind), listener);
+}
+
+/** Answers the event that had this `ackId`. */
+function acknowledge(ackId, ...args) {
+  const [json, attachments] = internal.encode(args);
+  effects.ack(String(ackId), json, attachments);
+}
+
+let isRegistered = false;
+
+/** Adds a listener to those by event, timer kind or custom kind. */
+function add(to, name, listener) {
+  if (typeof listener !== "function") throw new TypeError("a listener must be a function");
+  if (!isRegistered) internal.addApi(api);
+  isRegistered = true;
+  to.set(name, [...(to.get(name) ?? []), listener]);
+}
+
+/** Calls the listeners; what they return is the acknowledgement. */
+function call(called = [], args, ackId) {
+  for (const listener of called) {
     run(async () => {
       const answer = await listener(...args);
-      if (ack !== undefined && ack !== null && answer !== undefined) {
-        const [json, attachments] = internal.encode([answer]);
-        effects.ack(ack, json, attachments);
-      }
+      if (ackId !== undefined && ackId !== null && answer !== undefined) acknowledge(ackId, answer);
     });
   }
 }
@@ -154,19 +183,25 @@ function call(event, args, ack) {
 const api = {
   connection(client, { auth, query, headers, address }) {
     const handshake = { auth: auth ? JSON.parse(auth) : undefined, query, headers, address };
-    call("connection", [new Client(client), handshake]);
+    call(listeners.get("connection"), [new Client(client), handshake]);
   },
   message: (client, event, args, ack) => {
     // A client cannot emit the events that plugnode emits.
-    if (event !== "connection" && event !== "disconnect") call(event, [new Client(client), ...args()], ack);
+    if (event !== "connection" && event !== "disconnect") call(listeners.get(event), [new Client(client), ...args()], ack);
   },
-  disconnect: (client, reason, rooms) => call("disconnect", [new Client(client, rooms), reason]),
-  custom(kind, data, contentType, client) {
-    const due = host.context()?.["due-ms"];
-    if (due === undefined) return;
-    const { key, missed } = host.context();
-    const about = { key, due: new Date(Number(due)), missed: Number(missed), client: client && new Client(client) };
-    for (const listener of timers.get(kind) ?? []) run(() => listener(JSON.parse(decoder.decode(data)), about));
+  disconnect: (client, reason, rooms) => call(listeners.get("disconnect"), [new Client(client, rooms), reason]),
+  custom(kind, data, contentType, of) {
+    const { key, missed, "due-ms": due, "ack-id": ackId } = host.context() ?? {};
+    const client = of && new Client(of);
+    if (kind === PRESENCE) {
+      for (const listener of presenceListeners) run(() => listener(JSON.parse(decoder.decode(data))));
+    } else if (due !== undefined) {
+      const about = { key, due: new Date(Number(due)), missed: Number(missed), client };
+      for (const listener of timers.get(kind) ?? []) run(() => listener(JSON.parse(decoder.decode(data)), about));
+    } else if (customs.has(kind)) {
+      const value = contentType === "application/json" ? JSON.parse(decoder.decode(data)) : data;
+      call(customs.get(kind), [value, { ackId, client }], ackId);
+    }
   },
 };
 
@@ -203,9 +238,29 @@ const schedule = {
   app: new Timers(false),
   /** Calls `listener(data, { key, due, missed, client })` for each due timer of this kind. */
   on(kind, listener) {
-    if (typeof listener !== "function") throw new TypeError("a listener must be a function");
-    if (listeners.size === 0 && timers.size === 0) internal.addApi(api);
-    timers.set(String(kind), [...(timers.get(String(kind)) ?? []), listener]);
+    add(timers, String(kind), listener);
+  },
+};
+
+// ---- Presence ----
+
+const PRESENCE = "plugnode.presence/1";
+const presenceListeners = [];
+
+/** Who is in a channel, across io-nodes, for the channels that the app's configuration names in `presence.channels`. */
+const presence = {
+  count: (channel) => host.presenceCount(String(channel)),
+  members(channel) {
+    const members = new Map();
+    for (const { id, since, attributes } of host.presenceMembers(String(channel))) {
+      members.set(id, { id, since: new Date(since), attributes: attributes && JSON.parse(attributes) });
+    }
+    return [...members.values()];
+  },
+  /** Calls `listener({ client, joined, left })` when a client joins or leaves such channels, if `presence.events` is set. */
+  on(listener) {
+    if (typeof listener !== "function") throw new TypeError("the listener must be a function");
+    presenceListeners.push(listener);
   },
 };
 
@@ -224,13 +279,23 @@ const log = {
   error: (...args) => console.error(...args),
 };
 
+/** Sends a message to webhooks with this kind, and to the program that embeds the io-nodes, if one does. */
+function sendCustom(kind, data = null) {
+  const bytes = data instanceof Uint8Array ? data : encoder.encode(JSON.stringify(data));
+  effects.custom(undefined, String(kind), bytes);
+}
+
 module.exports = {
   on,
+  onCustom,
+  sendCustom,
+  acknowledge,
   to,
   all,
   kv,
   state,
   schedule,
+  presence,
   config: internal.config,
   context: () => host.context(),
   log,

@@ -319,14 +319,14 @@ class ServerApi {
     const values = args();
     if (ack !== undefined && ack !== null) values.push(ackCallback(ack));
     const packet = [event, ...values];
+    // Like Socket.IO: before the middlewares, and with the acknowledgement.
+    for (const listener of [...socket[STATE].any]) run(() => listener.apply(socket, packet));
     runMiddlewares(socket[STATE].middlewares, [packet], (error) => {
       if (error) {
         if (!EventEmitter.call(socket, "error", [error], run)) internal.fail(error);
         return;
       }
       const [name, ...given] = packet;
-      const withoutAck = typeof given.at(-1) === "function" && ack ? given.slice(0, -1) : given;
-      for (const listener of [...socket[STATE].any]) run(() => listener.call(socket, name, ...withoutAck));
       EventEmitter.call(socket, name, given, run);
     });
   }
@@ -373,8 +373,9 @@ function ackCallback(ack) {
   let isAnswered = false;
   return (...args) => {
     if (isAnswered) return;
-    isAnswered = true;
     const [json, attachments] = internal.encode(args);
+    // Not before: arguments that JSON cannot express throw, and the listener may then answer otherwise.
+    isAnswered = true;
     effects.ack(ack, json, attachments);
   };
 }

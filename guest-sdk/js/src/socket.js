@@ -29,6 +29,7 @@ class Socket extends EventEmitter {
   constructor(nsp, client) {
     super();
     Object.defineProperty(this, STATE, {
+      __proto__: null,
       value: {
         nsp,
         id: client.id,
@@ -39,7 +40,8 @@ class Socket extends EventEmitter {
         text: undefined,
         saved: {},
         isConnected: true,
-        flags: {},
+        // No prototype: a property on Object.prototype must not be taken for a flag.
+        flags: { __proto__: null },
         middlewares: [],
         any: [],
         anyOutgoing: [],
@@ -80,12 +82,16 @@ class Socket extends EventEmitter {
   get handshake() {
     return (this[STATE].handshake ??= handshakeOf(this[STATE].stored.h));
   }
-  get client() {
-    return { id: this.id, request: this.request, conn: this.conn };
+  get adapter() {
+    return this.nsp.adapter;
   }
+  get client() {
+    return (this[STATE].client ??= { id: this.id, request: this.request, conn: this.conn });
+  }
+  /** The same object each time, because middlewares add properties such as `session`. These stay in the instance. */
   get request() {
     const { handshake } = this;
-    return {
+    return (this[STATE].request ??= {
       get headers() {
         return handshake.headers;
       },
@@ -97,11 +103,11 @@ class Socket extends EventEmitter {
       get socket() {
         return { remoteAddress: handshake.address };
       },
-    };
+    });
   }
   get conn() {
     const { handshake } = this;
-    return {
+    return (this[STATE].conn ??= {
       id: this.id,
       transport: { name: this[STATE].transport ?? "websocket" },
       get remoteAddress() {
@@ -110,7 +116,7 @@ class Socket extends EventEmitter {
       on: ignoredListener,
       once: ignoredListener,
       close: () => void this.disconnect(true),
-    };
+    });
   }
 
   // -- Emitting to this client --
@@ -119,7 +125,7 @@ class Socket extends EventEmitter {
     event = checkName(event);
     const state = this[STATE];
     const { volatile, timeout } = state.flags;
-    state.flags = {};
+    state.flags = { __proto__: null };
     const callback = typeof args.at(-1) === "function" ? args.pop() : undefined;
     for (const listener of state.anyOutgoing) listener(event, ...args);
     const [json, attachments] = internal.encode(args);
@@ -164,7 +170,7 @@ class Socket extends EventEmitter {
 
   get #others() {
     const { nsp, id, flags } = this[STATE];
-    this[STATE].flags = {};
+    this[STATE].flags = { __proto__: null };
     return new BroadcastOperator(nsp.name, new Set(), new Set([id]), flags);
   }
   get broadcast() {
@@ -291,6 +297,8 @@ function save(socket) {
 /** Saves a socket's state when the event is committed, and reloads it after a failure. */
 function saveOnCommit(socket) {
   internal.onCommit(() => save(socket));
+  // So that fetchSockets returns the data as it is now.
+  internal.beforeQuery(() => save(socket));
   internal.onFailure(() => {
     // The attributes of the next event are restored even if their text is the same.
     const state = socket[STATE];

@@ -92,7 +92,7 @@ class URL {
       const search = params.toString();
       this.search = search && `?${search}`;
     });
-    Object.defineProperty(this, "searchParams", { value: params, enumerable: false });
+    Object.defineProperty(this, "searchParams", { __proto__: null, value: params, enumerable: false });
   }
   get host() {
     return this.port ? `${this.hostname}:${this.port}` : this.hostname;

@@ -49,6 +49,28 @@ export function on(event: "disconnect", listener: (client: Client, reason: strin
  */
 export function on(event: string, listener: (client: Client, ...args: any[]) => unknown): void;
 
+/** Facts about a custom event. */
+export interface CustomEvent {
+  /** By which `acknowledge` answers the event later; undefined if nobody waits for an answer. */
+  readonly ackId?: string;
+  /** Undefined for events of the server API. */
+  readonly client?: Client;
+}
+
+/**
+ * Calls the listener for each event of this kind that no client emitted, such as those of the server API. `data` is parsed if it is JSON,
+ * otherwise a Uint8Array. The value that the listener returns, or that its promise resolves to, is the answer to a caller of the server API.
+ */
+export function onCustom(kind: string, listener: (data: any, event: CustomEvent) => unknown): void;
+/** Answers a custom event, also in a later event. Later answers than the first are dropped. */
+export function acknowledge(ackId: string, ...args: unknown[]): void;
+
+/**
+ * Sends a message, as JSON or as bytes, to the webhooks that pass on this kind, and to the program that embeds the io-nodes, if one does. It is
+ * an effect of the event.
+ */
+export function sendCustom(kind: string, data?: unknown): void;
+
 /** The clients of these rooms, or with these ids. */
 export function to(...rooms: string[]): Audience;
 /** All clients of the namespace. */
@@ -110,6 +132,29 @@ export const schedule: {
   readonly app: Timers;
   /** Calls the listener for each due timer of this kind. */
   on(kind: string, listener: (data: any, due: Due) => unknown): void;
+};
+
+/** A client in a channel. */
+export interface Member {
+  readonly id: string;
+  /** When it joined. */
+  readonly since: Date;
+  /** Its attributes when it joined; undefined if they had more than 4096 bytes. */
+  readonly attributes?: Record<string, Json>;
+}
+
+/**
+ * Who is in a channel (a room), across io-nodes, for the channels that the app's configuration names in `presence.channels`. Reads see the
+ * last commit: what the current event changes is not in it yet.
+ */
+export const presence: {
+  count(channel: string): number;
+  members(channel: string): Member[];
+  /**
+   * Calls the listener when a client joins or leaves such channels, if `presence.events` is set. When it disconnects, `left` has all of
+   * them, and the event has no client.
+   */
+  on(listener: (change: { client: string; joined: string[]; left: string[] }) => unknown): void;
 };
 
 /** The `config` table of the app's configuration. */

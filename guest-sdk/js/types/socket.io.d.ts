@@ -8,8 +8,26 @@ type Name<Map> = keyof Map & string;
 type Args<Map, Event extends keyof Map> = Map[Event] extends (...args: infer A) => any ? A : never;
 type Last<T extends any[]> = T extends [...any[], infer L] ? L : never;
 type AllButLast<T extends any[]> = T extends [...infer F, any] ? F : T;
+/** The first argument that is not the error of a time-out. */
+type Value<A extends any[]> = A extends [Error, ...infer Rest] ? Rest[0] : A[0];
 /** The answer type of the acknowledgement at the end of these arguments. */
-type Answer<T extends any[]> = Last<T> extends (...args: infer A) => any ? A[0] : any;
+type Answer<T extends any[]> = Last<T> extends (...args: infer A) => any ? Value<A> : any;
+
+/** The arguments of an event after `timeout`: the acknowledgement gets an error first. */
+type Timed<T extends any[]> = T extends [...infer First, infer L]
+  ? L extends (...args: infer A) => infer R
+    ? [...First, (error: Error, ...args: A) => R]
+    : T
+  : T;
+type TimedEvents<Map> = {
+  [Event in keyof Map]: Map[Event] extends (...args: infer A) => infer R ? (...args: Timed<A>) => R : Map[Event];
+};
+/** The same for many clients: an error, and the answers. */
+type TimedForAll<T extends any[]> = T extends [...infer First, infer L]
+  ? L extends (...args: infer A) => infer R
+    ? [...First, (error: Error, answers: Value<A>[]) => R]
+    : T
+  : T;
 
 export type Room = string;
 export type SocketId = string;
@@ -54,7 +72,7 @@ export interface BroadcastOperator<EmitEvents = DefaultEventsMap, SocketData = a
   in(room: Room | Room[]): BroadcastOperator<EmitEvents, SocketData>;
   except(room: Room | Room[]): BroadcastOperator<EmitEvents, SocketData>;
   compress(compress: boolean): BroadcastOperator<EmitEvents, SocketData>;
-  timeout(milliseconds: number): BroadcastOperator<any, SocketData>;
+  timeout(milliseconds: number): TimedOperator<EmitEvents, SocketData>;
   readonly volatile: BroadcastOperator<EmitEvents, SocketData>;
   readonly local: BroadcastOperator<EmitEvents, SocketData>;
   emit<Event extends Name<EmitEvents>>(event: Event, ...args: Args<EmitEvents, Event>): boolean;
@@ -71,13 +89,24 @@ export interface BroadcastOperator<EmitEvents = DefaultEventsMap, SocketData = a
   disconnectSockets(close?: boolean): void;
 }
 
+/** A BroadcastOperator after `timeout`. */
+export interface TimedOperator<EmitEvents = DefaultEventsMap, SocketData = any>
+  extends Omit<BroadcastOperator<EmitEvents, SocketData>, "to" | "in" | "except" | "volatile" | "local" | "emit"> {
+  to(room: Room | Room[]): TimedOperator<EmitEvents, SocketData>;
+  in(room: Room | Room[]): TimedOperator<EmitEvents, SocketData>;
+  except(room: Room | Room[]): TimedOperator<EmitEvents, SocketData>;
+  readonly volatile: TimedOperator<EmitEvents, SocketData>;
+  readonly local: TimedOperator<EmitEvents, SocketData>;
+  emit<Event extends Name<EmitEvents>>(event: Event, ...args: TimedForAll<Args<EmitEvents, Event>>): boolean;
+}
+
 export interface RemoteSocket<EmitEvents = DefaultEventsMap, SocketData = any> {
   readonly id: SocketId;
   readonly handshake: Handshake;
   readonly rooms: Set<Room>;
   readonly data: SocketData;
   emit<Event extends Name<EmitEvents>>(event: Event, ...args: Args<EmitEvents, Event>): boolean;
-  timeout(milliseconds: number): BroadcastOperator<any, SocketData>;
+  timeout(milliseconds: number): TimedOperator<EmitEvents, SocketData>;
   join(room: Room | Room[]): void;
   leave(room: Room): void;
   disconnect(close?: boolean): this;
@@ -100,7 +129,7 @@ export interface Socket<
   data: SocketData;
 
   on<Event extends Name<ListenEvents>>(event: Event, listener: ListenEvents[Event]): this;
-  on(event: "disconnect" | "disconnecting", listener: (reason: DisconnectReason) => unknown): this;
+  on(event: "disconnect" | "disconnecting", listener: (reason: DisconnectReason, description?: any) => unknown): this;
   on(event: "error", listener: (error: Error) => unknown): this;
   once<Event extends Name<ListenEvents>>(event: Event, listener: ListenEvents[Event]): this;
   off<Event extends Name<ListenEvents>>(event: Event, listener: ListenEvents[Event]): this;
@@ -119,7 +148,7 @@ export interface Socket<
     event: Event,
     ...args: AllButLast<Args<EmitEvents, Event>>
   ): Promise<Answer<Args<EmitEvents, Event>>>;
-  timeout(milliseconds: number): Socket<ListenEvents, any, ServerSideEvents, SocketData>;
+  timeout(milliseconds: number): Socket<ListenEvents, TimedEvents<EmitEvents>, ServerSideEvents, SocketData>;
   compress(compress: boolean): this;
   readonly volatile: this;
   readonly local: BroadcastOperator<EmitEvents, SocketData>;
@@ -162,7 +191,8 @@ export class Server<
   /** `server` and `options` are accepted for compatibility and ignored: plugnode's io-nodes accept the connections. */
   constructor(server?: unknown, options?: unknown);
   readonly sockets: Namespace<ListenEvents, EmitEvents, ServerSideEvents, SocketData>;
-  readonly engine: { readonly clientsCount: number };
+  /** `on` and `use` are accepted for compatibility and ignored. */
+  readonly engine: { readonly clientsCount: number; on(event: string, listener: (...args: any[]) => unknown): unknown; use(middleware: unknown): unknown };
   of(
     name: string | RegExp | ((name: string, auth: object, next: (error: Error | null, allowed: boolean) => void) => void),
     listener?: (socket: Socket<ListenEvents, EmitEvents, ServerSideEvents, SocketData>) => unknown,

@@ -46,8 +46,10 @@ export function connect(options?: {
   headers?: Record<string, string>;
   address?: string;
 }): Promise<TestClient>;
-/** Delivers an event that no client sent. */
-export function custom(kind: string, data: unknown, contentType?: string): Promise<Effect[]>;
+/** Delivers an event that no client sent, as the server API does: strings and bytes as they are, other data as JSON. */
+export function custom(kind: string, data: unknown, contentType?: string, options?: { namespace?: string }): Promise<Effect[]>;
+/** Delivers such an event and returns the arguments of its acknowledgement; undefined if the handler did not answer. `data` is JSON. */
+export function ask(kind: string, data?: unknown, options?: { namespace?: string }): Promise<any[] | undefined>;
 /**
  * Delivers the event of a timer of the app, also before the timer is due: timers do not run in tests. A one-shot timer is then gone.
  * `missed` is the number of periods without an event before this one. Throws if there is no such timer.

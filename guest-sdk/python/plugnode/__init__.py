@@ -20,8 +20,9 @@ except ModuleNotFoundError:
 
     _test_host.install()
 
-from ._app import App, Context, Handshake, Refuse, Retry, app, context
+from ._app import App, Context, Handshake, Refuse, Retry, ack_id, acknowledge, app, context, send_custom
 from ._clients import Audience, Client, everyone, to
+from ._presence import Change, Member, presence
 from ._schedule import Due, schedule
 from ._store import Bucket, State, kv, state
 
@@ -29,19 +30,25 @@ __all__ = [
     "App",
     "Audience",
     "Bucket",
+    "Change",
     "Client",
     "Context",
     "Due",
     "Handshake",
+    "Member",
     "Refuse",
     "Retry",
     "State",
+    "ack_id",
+    "acknowledge",
     "app",
     "config",
     "context",
     "everyone",
     "kv",
+    "presence",
     "schedule",
+    "send_custom",
     "state",
     "to",
 ]

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Concatenate, Protocol, TypedDict, TypeVar
 
 from componentize_py_types import Err
@@ -11,6 +12,7 @@ from wit_world.imports import outbox, types
 from . import _store
 from ._clients import Client
 from ._payload import decode, encode
+from ._presence import presence
 from ._schedule import schedule
 
 # Type checkers accept listeners with and without annotations, but not without the first parameters.
@@ -106,8 +108,9 @@ class App:
         return add
 
     def on_custom(self, kind: str) -> Callable[[CustomListener], CustomListener]:
-        """Calls the function as `f(data, client)` for an event that no client sent. `data` is parsed if it is JSON, otherwise bytes.
-        What it returns answers a caller of the server API, as with events of clients."""
+        """Calls the function as `f(data, client)` for an event of this kind that no client emitted, such as those of the server API,
+        which have no client. `data` is parsed if it is JSON, otherwise bytes. What it returns answers a caller of the server API, as
+        with events of clients; `ack_id` and `acknowledge` answer in a later event."""
 
         def add(listener: CustomListener) -> CustomListener:
             self._customs.setdefault(kind, []).append(listener)
@@ -131,8 +134,7 @@ class App:
                     return
                 answer = self._call(message.event, _client(of), *decode(message.args))
                 if message.ack is not None and answer is not None:
-                    values = answer if isinstance(answer, tuple) else (answer,)
-                    outbox.ack(message.ack, encode(values))
+                    acknowledge(message.ack, *_values(answer))
             case types.Event_Disconnect((of, reason)):
                 text = reason.value if isinstance(reason, types.DisconnectReason_Other) else _REASONS[type(reason)]
                 self._call("disconnect", Client(of.id, of.namespace, of.attributes, _rooms()), text)
@@ -144,6 +146,8 @@ class App:
                     _run(listener, _client(of), *([None] if reply.answer is None else decode(reply.answer)))
             case types.Event_Custom(custom):
                 client = None if custom.client is None else _client(custom.client)
+                if presence._dispatch(custom.kind, custom.data, _run):
+                    return
                 if schedule._dispatch(_extra(), custom.kind, custom.data, client, _run):
                     return
                 is_json = custom.content_type == "application/json"
@@ -152,9 +156,9 @@ class App:
                 for listener in self._customs.get(custom.kind, ()):
                     returned = _run(listener, data, client)
                     answer = returned if returned is not None else answer
-                ack = _extra().get("ack-id")
+                ack = ack_id()
                 if ack is not None and answer is not None:
-                    outbox.ack(ack, encode(answer if isinstance(answer, tuple) else (answer,)))
+                    acknowledge(ack, *_values(answer))
 
     def _connection(self, client: Client, handshake: types.Handshake) -> None:
         info = Handshake(
@@ -176,6 +180,26 @@ class App:
                 client.disconnect()
 
 
+def ack_id() -> str | None:
+    """The id by which `acknowledge` answers the current event, if it is one of the server API."""
+    return _extra().get("ack-id")
+
+
+def acknowledge(ack_id: str, *args: Any) -> None:
+    """Answers the event that had this `ack_id`, also in a later event. Later answers than the first are dropped."""
+    outbox.ack(ack_id, encode(args))
+
+
+def send_custom(kind: str, data: Any = None) -> None:
+    """Sends a message, as JSON or as bytes, to the webhooks that pass on this kind, and to the program that embeds the io-nodes, if
+    one does. It is an effect of the event."""
+    outbox.custom(None, kind, data if isinstance(data, bytes) else json.dumps(data).encode())
+
+
+def _values(answer: Any) -> tuple[Any, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
 def _client(of: types.Client) -> Client:
     return Client(of.id, of.namespace, of.attributes)
 
@@ -185,7 +209,18 @@ def _rooms() -> frozenset[str] | None:
     return None if rooms is None else frozenset(json.loads(rooms))
 
 
+#: The listener that was called last in this event.
+_listener: Callable[..., Any] | None = None
+
+
+def code_of_listener() -> CodeType | None:
+    """Where the listener that was called last is defined, for errors that are not raised within it."""
+    return getattr(_listener and inspect.unwrap(_listener), "__code__", None)
+
+
 def _run(listener: Callable[..., Any], *args: Any) -> Any:
+    global _listener
+    _listener = listener
     returned = listener(*args)
     if not inspect.iscoroutine(returned):
         return returned
@@ -213,8 +248,9 @@ def _extra() -> dict[str, str]:
 
 def handle(event: types.Event, of: types.Context) -> None:
     """Handles one event."""
-    global _context
+    global _context, _listener
     _context = of
+    _listener = None
     _store.discard_states()
     try:
         app._handle(event)

@@ -75,6 +75,7 @@ _ERRORS = {
     ),
     "schedule": _records(Error_Denied="value", Error_QuotaExceeded="", Error_Invalid="value", Error_Other="value"),
     "kv": _records(Error_Denied="value", Error_QuotaExceeded="", Error_Invalid="value", Error_Other="value"),
+    "presence": _records(Error_Denied="value", Error_Other="value"),
     "store": _records(Error_NoSuchStore="", Error_AccessDenied="", Error_Other="value"),
 }
 #: What the errors of `wasi:keyvalue`, which have no case for it, say.
@@ -280,6 +281,11 @@ def _refuse(message: str, data: str | None) -> None:
     world.record("refuse", size, message=message, data=None if data is None else json.loads(data))
 
 
+def _custom(_: str | None, kind: str, data: bytes) -> None:
+    size = rules.check_custom_kind(kind) + rules.check_size(len(data))
+    world.record("custom", size, kind=kind, data=bytes(data))
+
+
 def _add(bucket: str, key: str, by: int) -> None:
     world.write(bucket, key, rules.check_sum(key, world.get(bucket, key) or b"0", by))
 
@@ -334,6 +340,20 @@ def _list_keys(bucket: str, prefix: str, _: Any) -> Any:
     return python_types.SimpleNamespace(keys=world.keys(bucket, prefix), cursor=None)
 
 
+def _present(channel: str) -> list[Any]:
+    """The clients in a channel of the event's namespace."""
+    clients = world.clients.values()
+    return [client for client in clients if client.namespace == world.namespace and channel in client.rooms]
+
+
+def _members(channel: str, _: Any) -> Any:
+    members = [
+        python_types.SimpleNamespace(client=client.id, since_ms=0, attributes=json.dumps(client.attributes))
+        for client in _present(channel)
+    ]
+    return python_types.SimpleNamespace(members=members, cursor=None)
+
+
 def _module(name: str, **contents: Any) -> python_types.ModuleType:
     module = python_types.ModuleType(name)
     module.__dict__.update(contents)
@@ -358,6 +378,7 @@ def install() -> None:
         "unsubscribe": _unsubscribe,
         "disconnect": _disconnect,
         "patch_attributes": _patch_attributes,
+        "custom": _custom,
     }
     kv: Commands = {"add": _add, "set_with_ttl": _set_with_ttl}
     schedule: Commands = {"at": _at, "every": _every, "cancel": _cancel}
@@ -368,6 +389,9 @@ def install() -> None:
         types=_module("wit_world.imports.types", Event=event, **_TYPES),
         outbox=_interface("outbox", outbox, Delivery=Delivery, Scope=scope, **_OUTBOX),
         kv=_interface("kv", kv, list_keys=_list_keys),
+        presence=_interface(
+            "presence", {}, count=lambda channel: len(_present(channel)), members=_members
+        ),
         schedule=_interface("schedule", schedule, Owner=Owner),
         wasi_keyvalue_store=_module("wit_world.imports.wasi_keyvalue_store", open=_Bucket, **_ERRORS["store"]),
     )

@@ -112,6 +112,12 @@ def check_patch(patch: str) -> int:
     return check_size(size_of(patch))
 
 
+def check_custom_kind(kind: str) -> int:
+    if kind.startswith(RESERVED_KINDS):
+        invalid(f"invalid kind {quoted(kind)}: the prefix `{RESERVED_KINDS}` is reserved for the host")
+    return size_of(kind)
+
+
 def check_refusal(call: str | None, message: str, data: str | None) -> int:
     """Checks a refusal. `call` is the kind of the current event."""
     if call != "connection":

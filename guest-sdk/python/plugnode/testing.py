@@ -25,7 +25,7 @@ from . import _app, _test_host
 from . import config as config
 from ._payload import encode
 
-__all__ = ["Refused", "TestClient", "config", "connect", "custom", "fire", "reset", "stored", "timers"]
+__all__ = ["Refused", "TestClient", "ask", "config", "connect", "custom", "fire", "reset", "stored", "timers"]
 
 Effect = dict[str, Any]
 _world = _test_host.world
@@ -66,8 +66,7 @@ class TestClient:
 
     def ask(self, event: str, *args: Any) -> tuple[Any, ...] | None:
         """Emits an event and returns the arguments of its acknowledgement; None if the handler did not answer."""
-        acks = [effect["args"] for effect in self._message(event, args, "ack") if effect["type"] == "ack"]
-        return tuple(acks[0]) if acks else None
+        return _answer(self._message(event, args, "ack"))
 
     def answer(self, event: str, answer: Callable[..., Any]) -> "TestClient":
         """Sets how the client answers this event when the program asks for an acknowledgement; a tuple is several values."""
@@ -131,10 +130,16 @@ def connect(
     return client
 
 
-def custom(kind: str, data: Any, content_type: str = "application/json") -> list[Effect]:
-    """Delivers an event that no client sent. `data` that is not bytes is written as JSON."""
+def custom(kind: str, data: Any, content_type: str = "application/json", *, namespace: str = "/") -> list[Effect]:
+    """Delivers an event that no client sent, as the server API does. `data` that is not bytes is written as JSON."""
     content = bytes(data) if isinstance(data, (bytes, bytearray)) else json.dumps(data).encode()
-    return _handle(None, _test_host.make("Event_Custom", _test_host.make("Custom", kind, None, content, content_type)))
+    event = _test_host.make("Custom", kind, None, content, content_type)
+    return _handle(None, _test_host.make("Event_Custom", event), [("ack-id", f"ack-{next(_numbers)}")], namespace)
+
+
+def ask(kind: str, data: Any = None, *, namespace: str = "/") -> tuple[Any, ...] | None:
+    """Delivers such an event, with JSON, and returns the arguments of its acknowledgement; None if the program did not answer."""
+    return _answer(custom(kind, data, namespace=namespace))
 
 
 def fire(key: str, *, missed: int = 0, namespace: str = "/") -> list[Effect]:
@@ -159,6 +164,11 @@ def reset() -> None:
     _world.clients.clear()
     _world.buckets.clear()
     _world.timers.clear()
+
+
+def _answer(effects: list[Effect]) -> tuple[Any, ...] | None:
+    acks = [effect["args"] for effect in effects if effect["type"] == "ack"]
+    return tuple(acks[0]) if acks else None
 
 
 def _record_of(client: TestClient) -> Any:

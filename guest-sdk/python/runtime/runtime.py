@@ -69,21 +69,66 @@ def _run(text: str, file: str, names: dict[str, Any]) -> None:
     exec(compile(text, file, "exec"), names)
 
 
+#: Errors that are shown of a group and of a chain of causes.
+_MAX_ERRORS = 5
+
+#: What the host's refusals mean that have no text of their own.
+_REFUSALS = {
+    "Error_QuotaExceeded": "this event has used up its commands, writes or bytes: do less in one event, or raise limits.commands or "
+    "limits.bytes of the [[app]]",
+    "Error_PayloadTooLarge": "the payload is larger than limits.payload of the [[app]]",
+    "Error_NoSuchStore": "the key-value bucket is not granted: add it to `keyvalue` in the app's `grants`",
+    "Error_AccessDenied": "the key-value bucket is not granted: add it to `keyvalue` in the app's `grants`",
+}
+
+
 def _format(error: BaseException, files: dict[str, str]) -> str:
-    """The error, and its stack frames in the program's own files."""
-    lines = [line.rstrip("\n") for line in traceback.format_exception_only(error)]
+    """The error with its causes, and its stack frames in the program's own files."""
+    return "\n".join(_explain(error, files, [_MAX_ERRORS]))
+
+
+def _explain(error: BaseException, files: dict[str, str], left: list[int]) -> list[str]:
+    """`left` is the number of errors that may still be shown."""
+    left[0] -= 1
+    lines = _message(error)
     stack = traceback.extract_tb(error.__traceback__)
-    for frame in [frame for frame in stack if frame.filename in files][-10:]:
+    frames = [frame for frame in stack if frame.filename in files][-10:]
+    for frame in frames:
         lines.append(f"    at {frame.name} ({frame.filename}:{frame.lineno})")
         if frame.line:
             lines.append(f"        {frame.line}")
-    return "\n".join(lines)
+    code = _app.code_of_listener()
+    if not frames and code is not None and left[0] == _MAX_ERRORS - 1:
+        lines.append(f"    in {code.co_name} ({code.co_filename}:{code.co_firstlineno})")
+    related = [("one of them is", inner) for inner in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        related.append(("caused by", cause))
+    for relation, inner in related:
+        if left[0] > 0:
+            first, *rest = _explain(inner, files, left)
+            lines += [f"  {relation} {first}", *rest]
+    return lines
+
+
+def _message(error: BaseException) -> list[str]:
+    if isinstance(error, Err):
+        refusal = error.value
+        text = _REFUSALS.get(type(refusal).__name__) or getattr(refusal, "value", refusal)
+        return [str(text)]
+    lines = "".join(traceback.format_exception_only(error)).rstrip("\n").split("\n")
+    if isinstance(error, ModuleNotFoundError):
+        hint = "it is not part of plugnode's Python, which has no sockets, processes and event loop; other modules are files beside the program"
+        lines.append(f"  {hint}")
+    return lines
 
 
 class _Program:
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
         self.is_running = False
+        #: Whether the program has changed what this file relies on, such as built-in functions.
+        self.is_damaged = False
 
     def start(self, config: list[tuple[str, str]]) -> None:
         # Otherwise every instance would have the random state from the build of the component.
@@ -105,6 +150,10 @@ class _Program:
         self.is_running = True
 
     def handle(self, event: contract.Event, context: contract.Context) -> None:
+        if self.is_damaged:
+            # Ends the instance. The host handles the event again in a new one.
+            os.write(2, b"an earlier event changed built-in functions; a new instance takes the place of this one\n")
+            os._exit(1)
         if not self.is_running:
             self.start([])
         try:
@@ -112,7 +161,14 @@ class _Program:
         except plugnode.Retry as error:
             raise Err(contract.HandlerError_Retry(_format(error, self.files))) from None
         except BaseException as error:
-            raise Err(contract.HandlerError_Reject(_format(error, self.files))) from None
+            raise Err(contract.HandlerError_Reject(self.explain(error))) from None
+
+    def explain(self, error: BaseException) -> str:
+        try:
+            return _format(error, self.files)
+        except BaseException:
+            self.is_damaged = True
+            return type(error).__name__ + ": it cannot be shown, because the program has changed built-in functions"
 
 
 _program = _Program()

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use super::{Command, Error, KeyPage, KvError, Level, StoreError};
+use super::{Command, Error, KeyPage, KvError, Level, PresenceError, PresencePage, StoreError};
 
 /// The host functions that a native handler calls. They follow the rules of the contract: commands and writes are recorded, and
 /// take effect after the handler has returned `Ok`.
@@ -30,6 +30,12 @@ pub trait Host: Any {
 
     /// Sets a value that expires `ttl_ms` milliseconds after the commit.
     fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), KvError>;
+
+    /// Number of clients in a channel of the event's namespace, if its presence is kept.
+    fn presence_count(&mut self, channel: &str) -> Result<u64, PresenceError>;
+
+    /// A page of these clients. The cursor is none for the first page.
+    fn presence(&mut self, channel: &str, cursor: Option<u64>) -> Result<PresencePage, PresenceError>;
 
     /// The app's configuration.
     fn config(&mut self) -> Vec<(String, String)>;

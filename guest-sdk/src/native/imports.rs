@@ -34,6 +34,19 @@ pub(crate) mod schedule {
     }
 }
 
+pub(crate) mod presence {
+    use super::super::host::call_host;
+    pub(crate) use crate::bindings::plugnode::app::presence::{Error, Page};
+
+    pub(crate) fn count(channel: &str) -> Result<u64, Error> {
+        call_host(|host| host.presence_count(channel))
+    }
+
+    pub(crate) fn members(channel: &str, cursor: Option<u64>) -> Result<Page, Error> {
+        call_host(|host| host.presence(channel, cursor))
+    }
+}
+
 pub(crate) mod store {
     use super::super::host::call_host;
     pub(crate) use crate::bindings::wasi::keyvalue::store::{Error, KeyResponse};

@@ -81,6 +81,7 @@ pub use crate::command::value::Command;
 
 pub use crate::bindings::plugnode::app::kv::Error as KvError;
 pub use crate::bindings::plugnode::app::outbox::{Audience, Error, Scope, Selection};
+pub use crate::bindings::plugnode::app::presence::{Error as PresenceError, Member, Page as PresencePage};
 pub use crate::bindings::plugnode::app::schedule::{Error as ScheduleError, Owner};
 pub use crate::bindings::plugnode::app::types::{
     Client, Context, Custom, DisconnectReason, Event, HandlerError, Handshake, Message, Payload, Reply,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::effects::{Command, Refusal, Sent};
 use super::{Audience, Scope, Selection};
 use crate::client::merge;
+use crate::native::Member;
 use crate::payload::Payload;
 
 /// All clients of one namespace, including disconnected ones, and the acknowledgements they received.
@@ -60,6 +61,21 @@ impl Clients {
             previous.is_none(),
             "client id `{id}` was already used: ids are never reused, choose another"
         );
+    }
+
+    /// The clients in each channel, as presence shows them: with their present attributes, and joined at 0.
+    pub(super) fn present(&self) -> BTreeMap<String, Vec<Member>> {
+        let mut present: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+        for (id, client) in &self.by_id {
+            for channel in &client.channels {
+                present.entry(channel.clone()).or_default().push(Member {
+                    client: id.clone(),
+                    since_ms: 0,
+                    attributes: Some(client.attributes.to_string()),
+                });
+            }
+        }
+        present
     }
 
     pub(super) fn remove(&mut self, id: &str) {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::effects::{Change, Command, Effects, Write};
 use crate::bindings::plugnode::app::types::Context;
 use crate::error::Result;
-use crate::native::{CallKind, CommandLimits, CommandRules, Error, Host, KeyPage, KvError, Level, StoreError, within};
+use crate::native::{
+    CallKind, CommandLimits, CommandRules, Error, Host, KeyPage, KvError, Level, Member, PresenceError, PresencePage,
+    StoreError, within,
+};
 
 /// The keys and values of each bucket, by bucket name.
 pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
@@ -43,6 +46,8 @@ pub(crate) struct CallHost {
     pub(crate) buckets: Buckets,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) log: Vec<Line>,
+    /// The clients in each channel of the event's namespace.
+    pub(crate) present: BTreeMap<String, Vec<Member>>,
     pub(crate) effects: Effects,
     rules: CommandRules,
     /// Bytes of the commands and writes so far.
@@ -154,6 +159,19 @@ impl Host for CallHost {
             .map_err(|QuotaExceeded| KvError::QuotaExceeded)
     }
 
+    fn presence_count(&mut self, channel: &str) -> std::result::Result<u64, PresenceError> {
+        Ok(self.present.get(channel).map_or(0, |members| members.len() as u64))
+    }
+
+    fn presence(&mut self, channel: &str, cursor: Option<u64>) -> std::result::Result<PresencePage, PresenceError> {
+        let from = cursor.unwrap_or(0) as usize;
+        let members = self.present.get(channel).map_or(&[][..], Vec::as_slice);
+        Ok(PresencePage {
+            members: members.iter().skip(from).take(PAGE_SIZE).cloned().collect(),
+            cursor: (members.len() > from + PAGE_SIZE).then_some((from + PAGE_SIZE) as u64),
+        })
+    }
+
     fn config(&mut self) -> Vec<(String, String)> {
         self.config.clone().into_iter().collect()
     }
@@ -172,6 +190,7 @@ impl CallHost {
             buckets: Buckets::new(),
             config: BTreeMap::new(),
             log: Vec::new(),
+            present: BTreeMap::new(),
             effects: Effects::default(),
             rules,
             bytes: 0,

@@ -549,6 +549,7 @@ impl<H: Handler> Kit<H> {
         let mut host = CallHost::new(rules);
         host.buckets = std::mem::take(&mut self.buckets);
         host.config = self.config.clone();
+        host.present = self.clients.present();
         let (answer, host) = native::within(host, part);
         self.buckets = host.buckets;
         self.log.extend(host.log);

@@ -114,14 +114,22 @@ impl Session {
         if state.is_websocket || has_nothing {
             return Poll::Ready(self.deliver_one(state, Packet::NOOP, base64));
         }
-        if is_new && state.phase == Phase::Ended(CloseReason::Server) && state.outgoing.len() == 1 {
-            // As Node's server does: a no-op ends the poll, and the close packet follows.
-            state.outgoing.push_front(Packet::NOOP);
-            state.queued += Packet::NOOP.cost();
+        let mut close = None;
+        if state.phase == Phase::Ended(CloseReason::Server) {
+            if state.outgoing.len() > 1 {
+                // The close packet, which is the last, gets a poll of its own, as with Node's server: Socket.IO's client acts upon
+                // the end of a connection before it acts upon what came in the same response, such as a disconnect.
+                close = state.outgoing.pop_back();
+            } else if is_new {
+                // As Node's server does: a no-op ends the poll, and the close packet follows.
+                state.outgoing.push_front(Packet::NOOP);
+                state.queued += Packet::NOOP.cost();
+            }
         }
         let settings = &self.0.settings;
         let (encoded, cost) = codec::encode(&mut state.outgoing, self.0.version, base64, settings.max_payload);
         state.queued -= cost;
+        state.outgoing.extend(close);
         Poll::Ready(self.deliver(state, encoded))
     }
 

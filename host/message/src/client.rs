@@ -20,7 +20,7 @@ pub struct Client {
 }
 
 /// Maximum size of a client's attributes, in bytes.
-pub const MOST_ATTRIBUTES: usize = 16 << 10;
+pub const MAX_ATTRIBUTES: usize = 16 << 10;
 
 /// The request with which a client connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

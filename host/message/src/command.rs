@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fired::Fired;
 use crate::{
-    AckId, Asker, Audience, CallAnswer, CallOutcome, Channel, Namespace, NodeId, Part, Payload, Question, Scope,
-    Selection, SessionId, Text,
+    AckId, Audience, CallAnswer, CallOutcome, Channel, Namespace, NodeId, PartialAnswer, Payload, QueryOrigin,
+    Question, Scope, Selection, SessionId, Text,
 };
 
 /// A command of an app-node to io-nodes.
@@ -97,10 +97,10 @@ pub enum Command {
         /// None admits the client.
         refusal: Option<Refusal>,
     },
-    /// Ask all io-nodes. The asker's io-node collects their answers into one reply event.
+    /// Ask all io-nodes. The io-node of the query's origin collects their answers into one reply event.
     Ask {
         /// The client whose event asks.
-        asker: Asker,
+        origin: QueryOrigin,
         /// The question.
         question: Question,
         /// Time limit of the whole answer.
@@ -108,14 +108,14 @@ pub enum Command {
         /// Comes back with the answer.
         token: Bytes,
     },
-    /// One io-node's answer to an [`Ask`](Self::Ask), to the asker's io-node.
+    /// One io-node's answer to an [`Ask`](Self::Ask), to the io-node of the query's origin.
     Answer {
         /// The client whose event asked.
-        asker: Asker,
+        origin: QueryOrigin,
         /// The io-node that answers.
         from: NodeId,
         /// Its part of the answer.
-        part: Part,
+        part: PartialAnswer,
     },
     /// A timer of a client fired: its io-node makes an event of it.
     Fire {
@@ -196,7 +196,7 @@ impl Command {
                 io_node: Some(io_node), ..
             } => Destination::IoNode(io_node),
             Self::Custom { io_node: None, .. } | Self::Ask { .. } => Destination::AllIoNodes,
-            Self::Answer { asker, .. } => Destination::IoNode(&asker.io_node),
+            Self::Answer { origin, .. } => Destination::IoNode(&origin.io_node),
             Self::CallAnswer(answer) => Destination::IoNode(&answer.api_node),
         }
     }

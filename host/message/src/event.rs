@@ -4,7 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::fired::Fired;
-use crate::{AckId, Call, CallAction, Client, Departure, Handshake, Namespace, Payload, SessionId, Text};
+use crate::{
+    AckId, Call, CallAction, ChannelChange, Client, Departure, Handshake, Namespace, Payload, SessionId, Text,
+};
 
 /// Prefix of the kinds of the host's own custom events. Handlers and embedders may not use it.
 pub const RESERVED_KINDS: &str = "plugnode.";
@@ -78,6 +80,9 @@ pub enum EventKind {
     },
     /// A call of the server API. Handlers get only its custom event, if it has one.
     Call(Box<Call>),
+    /// The client joined or left channels with presence. Handlers get it as a custom event of the kind [`PRESENCE`](crate::PRESENCE), if the
+    /// app asks for it.
+    Channels(ChannelChange),
 }
 
 impl EventKind {
@@ -93,6 +98,7 @@ impl EventKind {
                 CallAction::Event { .. } => "custom",
                 CallAction::Commands(_) => "call",
             },
+            Self::Channels(_) => "channels",
         }
     }
 }
@@ -158,6 +164,7 @@ impl Event {
                 EventKind::LateReply { token, answer, .. } => token.len() + answer.size(),
                 EventKind::Timer { fired, kind, data } => fired.key.len() + kind.len() + data.len(),
                 EventKind::Call(call) => call.size(),
+                EventKind::Channels(change) => change.size(),
             }
     }
 }

@@ -28,6 +28,9 @@ pub trait KeyValue: Send + Sync {
         most: usize,
     ) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
 
+    /// Number of keys in a bucket, expired ones that are not removed yet included.
+    async fn count(&self, bucket: &str) -> Result<u64, KeyValueError>;
+
     /// Whether the store has answered any request since `asked` and is still reachable. Called after a read timed out: true means that the
     /// read asked for too much, false that the store was unreachable.
     async fn has_answered_since(&self, asked: Instant) -> bool;
@@ -92,7 +95,7 @@ impl Change {
 
 /// Bound of the sums of [`Change::Add`]: their absolute value is below 9.2 × 10^18. That is less than 64 bits hold by more than the
 /// rounding of a Lua script, which counts in floating point.
-pub const MOST_SUM: i64 = 9_200_000_000_000_000_000;
+pub const MAX_SUM: i64 = 9_200_000_000_000_000_000;
 
 /// The integer that a stored value is: decimal digits without leading zeros. None for any other value.
 pub fn integer_of(value: &[u8]) -> Option<i64> {
@@ -102,10 +105,10 @@ pub fn integer_of(value: &[u8]) -> Option<i64> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// The sum of two stored integers. None if it is out of the bound [`MOST_SUM`].
+/// The sum of two stored integers. None if it is out of the bound [`MAX_SUM`].
 pub fn sum_of(one: i64, other: i64) -> Option<i64> {
     let sum = one.checked_add(other)?;
-    (sum.unsigned_abs() < MOST_SUM.unsigned_abs()).then_some(sum)
+    (sum.unsigned_abs() < MAX_SUM.unsigned_abs()).then_some(sum)
 }
 
 /// The value of a key that an event read. The event's commit succeeds only if the key still has this value.

@@ -7,7 +7,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Maximum length of the name of a namespace, a channel or an event, in bytes.
-pub const MOST_NAME: usize = 1024;
+pub const MAX_NAME: usize = 1024;
 
 /// Event names that Socket.IO emits itself on the receiving side. Neither clients nor handlers may send them:
 /// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.
@@ -96,4 +96,41 @@ name! {
 name! {
     /// The name under which a node joined the cluster.
     NodeId
+}
+
+/// A pattern of names: a name, or its beginning followed by `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NamePattern(pub String);
+
+impl NamePattern {
+    /// Whether a name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == self.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_names_and_beginnings() {
+        for (pattern, channel, matches) in [
+            ("room/*", "room/1", true),
+            ("room/*", "room", false),
+            ("lobby", "lobby", true),
+            ("lobby", "lobby2", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(
+                NamePattern(pattern.into()).matches(channel),
+                matches,
+                "{pattern} {channel}"
+            );
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::Text;
 
 /// Maximum number of attachments of a packet. Socket.IO's own clients close their connection on more; those with the MessagePack
 /// parser take any number.
-pub const MOST_ATTACHMENTS: usize = 10;
+pub const MAX_ATTACHMENTS: usize = 10;
 
 /// The arguments of a Socket.IO event or acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use crate::{Audience, Channel, Namespace, NodeId, Payload, SessionId, Text};
 
 /// The origin of a cluster query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Asker {
+pub struct QueryOrigin {
     /// The query's id, never used again: the event whose handling made it, and the index of the command.
     pub id: Text,
     /// The namespace of the event's client.
@@ -49,7 +49,7 @@ pub enum Question {
 
 /// One io-node's part of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Part {
+pub enum PartialAnswer {
     /// To [`Question::Settled`].
     Settled,
     /// To [`Question::Acks`].
@@ -64,7 +64,7 @@ pub enum Part {
         /// Number of these clients on the io-node.
         count: u32,
         /// The clients, up to the limit of the question.
-        clients: Vec<Present>,
+        clients: Vec<ClientDescription>,
     },
     /// To [`Question::Channels`].
     Channels {
@@ -77,7 +77,7 @@ pub enum Part {
 
 /// A connected client, as a query describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Present {
+pub struct ClientDescription {
     /// The session id.
     pub id: SessionId,
     /// Its attributes, a JSON object.

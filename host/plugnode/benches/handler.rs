@@ -141,6 +141,7 @@ async fn start(engine: &Engine, component: &Component, instances: usize, shutdow
             instances,
             max_instances: None,
             dispatch: Dispatch::RoundRobin,
+            presence: Default::default(),
             admission: false,
             failure_acks: true,
             limits: Limits {
@@ -200,6 +201,10 @@ impl KeyValue for Empty {
         _most: usize,
     ) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
         Ok((Vec::new(), None))
+    }
+
+    async fn count(&self, _: &str) -> Result<u64, KeyValueError> {
+        Ok(0)
     }
 
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::app_releases::AppReleases;
 use crate::canary::CanaryVerdict;
 use crate::release::ReleaseState;
-use crate::report::{NodeStatus, Stage};
+use crate::report::{NodeStage, NodeStatus};
 use crate::rollout::Phase;
 
 /// Time within which all nodes must be ready, or the rollout fails. Compiling a large component takes half a minute.
@@ -98,7 +98,7 @@ impl AppReleases {
 /// Why the release failed, if it did on some node.
 fn failure(nodes: &[NodeStatus<'_>], release: u64) -> Option<String> {
     nodes.iter().find_map(|node| match node.stage(release) {
-        Some(Stage::Failed(reason)) => Some(format!("on {}: {reason}", node.node)),
+        Some(NodeStage::Failed(reason)) => Some(format!("on {}: {reason}", node.node)),
         _ => None,
     })
 }
@@ -106,7 +106,7 @@ fn failure(nodes: &[NodeStatus<'_>], release: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AppReport, ComponentFile, Counts, Digest, Progress};
+    use crate::{AppReport, ComponentFile, Counts, Digest, ReleaseProgress};
     use plugnode_message::NodeId;
 
     const NO_TIME: Duration = Duration::ZERO;
@@ -125,14 +125,14 @@ mod tests {
         app
     }
 
-    fn report(release: u64, stage: Stage) -> AppReport {
+    fn report(release: u64, stage: NodeStage) -> AppReport {
         AppReport {
             release: 1,
             digest: Digest::of(b"a"),
             instances: 4,
             in_hand: 0,
             counts: Counts::default(),
-            progress: Some(Progress {
+            progress: Some(ReleaseProgress {
                 release,
                 stage,
                 counts: Counts::default(),
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    fn advance(app: &mut AppReleases, stages: &[Option<Stage>], age: Duration) -> bool {
+    fn advance(app: &mut AppReleases, stages: &[Option<NodeStage>], age: Duration) -> bool {
         let reports: Vec<_> = stages
             .iter()
             .map(|stage| stage.clone().map(|stage| report(2, stage)))
@@ -163,15 +163,23 @@ mod tests {
     #[test]
     fn promotes_after_trial_on_every_node() {
         let mut app = rolling_out();
-        assert!(!advance(&mut app, &[Some(Stage::Ready), None], NO_TIME));
+        assert!(!advance(&mut app, &[Some(NodeStage::Ready), None], NO_TIME));
         assert!(!advance(
             &mut app,
-            &[Some(Stage::Ready), Some(Stage::Compiling)],
+            &[Some(NodeStage::Ready), Some(NodeStage::Compiling)],
             NO_TIME
         ));
-        assert!(advance(&mut app, &[Some(Stage::Ready), Some(Stage::Ready)], NO_TIME));
+        assert!(advance(
+            &mut app,
+            &[Some(NodeStage::Ready), Some(NodeStage::Ready)],
+            NO_TIME
+        ));
         assert_eq!(app.current, 1);
-        assert!(advance(&mut app, &[Some(Stage::Proven), Some(Stage::Proven)], NO_TIME));
+        assert!(advance(
+            &mut app,
+            &[Some(NodeStage::Proven), Some(NodeStage::Proven)],
+            NO_TIME
+        ));
         assert_eq!((app.current, &app.rollout), (2, &None));
         assert!(app.in_use().is_tried);
     }
@@ -179,11 +187,11 @@ mod tests {
     #[test]
     fn node_without_events_does_not_delay_rollout() {
         let mut app = rolling_out();
-        advance(&mut app, &[Some(Stage::Ready)], NO_TIME);
-        assert!(advance(&mut app, &[Some(Stage::Ready)], NO_TIME));
+        advance(&mut app, &[Some(NodeStage::Ready)], NO_TIME);
+        assert!(advance(&mut app, &[Some(NodeStage::Ready)], NO_TIME));
         assert_eq!(app.current, 2);
         assert!(!app.in_use().is_tried);
-        let mut report = report(2, Stage::Proven);
+        let mut report = report(2, NodeStage::Proven);
         (report.release, report.progress, report.has_answered) = (2, None, true);
         let node = NodeId::from("app-1");
         let status = NodeStatus {
@@ -198,8 +206,8 @@ mod tests {
     #[test]
     fn waits_for_busy_node_until_trial_timeout() {
         let mut app = rolling_out();
-        advance(&mut app, &[Some(Stage::Ready)], NO_TIME);
-        let mut busy = report(2, Stage::Ready);
+        advance(&mut app, &[Some(NodeStage::Ready)], NO_TIME);
+        let mut busy = report(2, NodeStage::Ready);
         busy.counts.per_second = 0.1;
         let node = NodeId::from("app-1");
         let status = NodeStatus {
@@ -213,16 +221,24 @@ mod tests {
     #[test]
     fn node_that_joins_during_trial_is_prepared_first() {
         let mut app = rolling_out();
-        advance(&mut app, &[Some(Stage::Ready)], NO_TIME);
+        advance(&mut app, &[Some(NodeStage::Ready)], NO_TIME);
         assert!(!advance(&mut app, &[], TRIAL_TIMEOUT * 2), "no node reports");
-        assert!(advance(&mut app, &[Some(Stage::Proven), None], TRIAL_TIMEOUT * 2));
+        assert!(advance(&mut app, &[Some(NodeStage::Proven), None], TRIAL_TIMEOUT * 2));
         assert!(!advance(
             &mut app,
-            &[Some(Stage::Proven), Some(Stage::Compiling)],
+            &[Some(NodeStage::Proven), Some(NodeStage::Compiling)],
             NO_TIME
         ));
-        assert!(advance(&mut app, &[Some(Stage::Proven), Some(Stage::Ready)], NO_TIME));
-        assert!(advance(&mut app, &[Some(Stage::Proven), Some(Stage::Ready)], NO_TIME));
+        assert!(advance(
+            &mut app,
+            &[Some(NodeStage::Proven), Some(NodeStage::Ready)],
+            NO_TIME
+        ));
+        assert!(advance(
+            &mut app,
+            &[Some(NodeStage::Proven), Some(NodeStage::Ready)],
+            NO_TIME
+        ));
         assert_eq!(app.current, 2);
     }
 
@@ -231,7 +247,11 @@ mod tests {
         let mut app = rolling_out();
         app.promote(true);
         app.deploy(component("c"), None, 0).unwrap();
-        assert!(advance(&mut app, &[Some(Stage::Failed("it broke".into()))], NO_TIME));
+        assert!(advance(
+            &mut app,
+            &[Some(NodeStage::Failed("it broke".into()))],
+            NO_TIME
+        ));
         assert_eq!(app.current, 1);
         assert_eq!(app.rolling_out().map(|release| release.number), Some(3));
     }
@@ -239,8 +259,8 @@ mod tests {
     #[test]
     fn failure_on_one_node_ends_rollout() {
         let mut app = rolling_out();
-        let broken = Stage::Failed("it does not compile".into());
-        assert!(advance(&mut app, &[Some(Stage::Ready), Some(broken)], NO_TIME));
+        let broken = NodeStage::Failed("it does not compile".into());
+        assert!(advance(&mut app, &[Some(NodeStage::Ready), Some(broken)], NO_TIME));
         assert_eq!((app.current, &app.rollout), (1, &None));
         let reason = "on app-1: it does not compile".to_owned();
         assert_eq!(app.release(2).unwrap().state, ReleaseState::Failed(reason));
@@ -250,8 +270,16 @@ mod tests {
     fn release_failing_first_events_after_promotion_is_reverted() {
         let mut app = rolling_out();
         app.promote(true);
-        assert!(!advance(&mut app, &[Some(Stage::Behind("it is slow".into()))], NO_TIME));
-        assert!(advance(&mut app, &[Some(Stage::Failed("it broke".into()))], NO_TIME));
+        assert!(!advance(
+            &mut app,
+            &[Some(NodeStage::Behind("it is slow".into()))],
+            NO_TIME
+        ));
+        assert!(advance(
+            &mut app,
+            &[Some(NodeStage::Failed("it broke".into()))],
+            NO_TIME
+        ));
         assert_eq!(app.current, 1);
     }
 
@@ -268,7 +296,7 @@ mod tests {
         let mut app = rolling_out();
         app.promote(true);
         app.rollback(None, 0).unwrap();
-        let ready = report(3, Stage::Ready);
+        let ready = report(3, NodeStage::Ready);
         let node = NodeId::from("app-1");
         let status = NodeStatus {
             node: &node,

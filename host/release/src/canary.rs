@@ -137,7 +137,7 @@ impl Canary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AppReport, Digest, Progress, Stage};
+    use crate::{AppReport, Digest, NodeStage, ReleaseProgress};
     use plugnode_message::NodeId;
 
     fn counts(events: u64, failures: u64, usual_us: u64, slow_us: u64) -> Counts {
@@ -157,9 +157,9 @@ mod tests {
             instances: 1,
             in_hand: 0,
             counts: old,
-            progress: Some(Progress {
+            progress: Some(ReleaseProgress {
                 release: 2,
-                stage: Stage::Proven,
+                stage: NodeStage::Proven,
                 counts: new,
             }),
             have_begun: true,

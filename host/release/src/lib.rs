@@ -29,5 +29,5 @@ pub use self::board::Board;
 pub use self::canary::Canary;
 pub use self::digest::{Digest, InvalidDigest};
 pub use self::release::{Author, ComponentFile, Origin, Release, ReleaseState};
-pub use self::report::{AppReport, Counts, NodeReport, NodeStatus, Progress, Stage};
+pub use self::report::{AppReport, Counts, NodeReport, NodeStage, NodeStatus, ReleaseProgress};
 pub use self::rollout::{Phase, Rollout};

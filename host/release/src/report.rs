@@ -35,7 +35,7 @@ pub struct AppReport {
     /// Counts of the release that the node runs.
     pub counts: Counts,
     /// Progress with a release that is being rolled out.
-    pub progress: Option<Progress>,
+    pub progress: Option<ReleaseProgress>,
     /// Whether all instances have started, and so have taken over the state of their predecessors or failed to.
     #[serde(default)]
     pub have_begun: bool,
@@ -52,11 +52,11 @@ pub struct AppReport {
 
 /// Progress of a node with a release that is being rolled out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct ReleaseProgress {
     /// Number of the release.
     pub release: u64,
     /// Stage on this node.
-    pub stage: Stage,
+    pub stage: NodeStage,
     /// Counts of the events that it was given.
     pub counts: Counts,
 }
@@ -64,7 +64,7 @@ pub struct Progress {
 /// Stage of a release on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stage {
+pub enum NodeStage {
     /// The node fetches the component.
     Fetching,
     /// The node compiles it.
@@ -113,7 +113,7 @@ pub struct NodeStatus<'a> {
 impl NodeStatus<'_> {
     /// Whether the release can take its first events on this node, or has.
     pub(crate) fn is_ready(&self, release: u64) -> bool {
-        matches!(self.stage(release), Some(Stage::Ready | Stage::Proven))
+        matches!(self.stage(release), Some(NodeStage::Ready | NodeStage::Proven))
     }
 
     /// Whether the release has handled its first events on this node, or there are no events it could be given.
@@ -122,12 +122,12 @@ impl NodeStatus<'_> {
             let on_trial = app.progress.as_ref().map_or(0, |progress| progress.counts.events);
             app.in_hand + on_trial == 0 && app.counts.per_second == 0.0
         };
-        self.stage(release) == Some(&Stage::Proven) || self.app.is_some_and(is_quiet)
+        self.stage(release) == Some(&NodeStage::Proven) || self.app.is_some_and(is_quiet)
     }
 
     /// Whether the release has handled its first events on this node, on trial.
     pub(crate) fn is_proven(&self, release: u64) -> bool {
-        self.stage(release) == Some(&Stage::Proven)
+        self.stage(release) == Some(&NodeStage::Proven)
     }
 
     /// Whether this node runs the release, and has handled an event with it.
@@ -142,7 +142,7 @@ impl NodeStatus<'_> {
     }
 
     /// The stage of the release on this node.
-    pub(crate) fn stage(&self, release: u64) -> Option<&Stage> {
+    pub(crate) fn stage(&self, release: u64) -> Option<&NodeStage> {
         let progress = self.app?.progress.as_ref()?;
         (progress.release == release).then_some(&progress.stage)
     }

@@ -19,6 +19,8 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/atomics.increment": async | trappable,
         "wasi:keyvalue/atomics.swap": async | trappable,
         "plugnode:app/kv.list-keys": async | trappable,
+        "plugnode:app/presence.count": async | trappable,
+        "plugnode:app/presence.members": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -15,7 +15,7 @@ pub enum Failure {
     #[error("the handler asks for a retry: {0}")]
     Retry(String),
     /// The handler rejects the event for good, for this reason.
-    #[error("the handler rejects the event: {0}")]
+    #[error("the handler failed: {0}")]
     Reject(String),
     /// A host call failed because something that the host depends on is unavailable. The event is not at fault; a retry
     /// succeeds once it is available again.
@@ -136,13 +136,14 @@ pub(crate) struct Trap {
 }
 
 impl Trap {
-    /// From wasmtime's error.
-    pub(crate) fn new(error: &wasmtime::Error, stderr: String) -> Self {
+    /// From wasmtime's error. Of a script, wasmtime knows only the functions of its runtime, which are left out.
+    pub(crate) fn new(error: &wasmtime::Error, stderr: String, is_script: bool) -> Self {
         let cause = match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(code)) => format!("the handler called exit({code})"),
             None => error.root_cause().to_string(),
         };
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(lines).unwrap_or_default();
+        let backtrace = error.downcast_ref::<WasmBacktrace>().filter(|_| !is_script);
+        let backtrace = backtrace.map(lines).unwrap_or_default();
         Self {
             cause,
             backtrace,
@@ -236,7 +237,7 @@ mod tests {
         let line = reject("no event `x\n2026-11-30 ERROR all is lost\u{1b}[2J`");
         assert_eq!(
             line,
-            "the handler rejects the event: no event `x\\n2026-11-30 ERROR all is lost\\u{1b}[2J`"
+            "the handler failed: no event `x\\n2026-11-30 ERROR all is lost\\u{1b}[2J`"
         );
         let kept = Failure::Reject("ä".repeat(900_000)).for_dead_letter();
         assert!(kept.len() < 4_200 && kept.ends_with("ä…"), "{} bytes", kept.len());

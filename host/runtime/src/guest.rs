@@ -72,7 +72,7 @@ impl Guest {
     /// The reason to report for a call that did not return by its deadline.
     pub(crate) fn timeout_reason(&self, limit: Duration) -> String {
         match self {
-            Self::Wasm(_) => format!("time limit of {limit:?} reached while it waited for the host"),
+            Self::Wasm(_) => format!("time limit of {limit:?} (limits.time-ms) reached while it waited for the host"),
             Self::Native(native) => native.timeout_reason(limit),
         }
     }
@@ -172,14 +172,18 @@ impl WasmGuest {
         store.epoch_deadline_callback(|store| {
             let call = &store.data().call;
             if Instant::now() >= call.deadline {
-                return Err(wasmtime::Error::msg(format!("time limit of {:?} reached", call.limit)));
+                return Err(wasmtime::Error::msg(format!(
+                    "time limit of {:?} reached: do less in one event, or raise limits.time-ms of the [[app]]",
+                    call.limit
+                )));
             }
             store.data().yields.set();
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store.set_epoch_deadline(1);
         let output = store.data().output.clone();
-        let trap = |error: &wasmtime::Error| Trap::new(error, output.stderr_tail());
+        let is_script = !app.script.is_empty();
+        let trap = |error: &wasmtime::Error| Trap::new(error, output.stderr_tail(), is_script);
         let exports = pre.instantiate_async(&mut store).await;
         let exports = exports.map_err(|error| trap(&error).to_string())?;
         if let Some(lifecycle) = &exports.lifecycle {
@@ -199,9 +203,9 @@ impl WasmGuest {
     }
 
     fn trap(&self, error: &wasmtime::Error) -> Trap {
-        let output = &self.store.data().output;
+        let InstanceState { output, app, .. } = self.store.data();
         output.end();
-        Trap::new(error, output.stderr_tail())
+        Trap::new(error, output.stderr_tail(), !app.script.is_empty())
     }
 }
 

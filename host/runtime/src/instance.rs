@@ -288,7 +288,7 @@ async fn from_host_failure(app: &App, failure: HostFailure) -> Failure {
     match reads_too_much {
         true => Failure::ReadsTooMuch(format!(
             "{reason}, though it answers others: the event reads too much for its time limit of {:?}; read less, or raise \
-             limits.time",
+             limits.time-ms",
             app.settings.handler.limits.time
         )),
         false => Failure::Unavailable(reason),

@@ -3,11 +3,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::bindings::plugnode::app::types as wit;
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{CallAction, Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
+use plugnode_message::{
+    CallAction, Client, DisconnectReason, Event, EventKind, LATE_REPLY, PRESENCE, Payload, SessionId,
+};
 
 /// Key of the client's channels in the context of a disconnect.
 const CHANNELS: &str = "channels";
@@ -23,6 +26,7 @@ pub(crate) struct Lowered<'e> {
     headers: Vec<(&'e str, &'e str)>,
     ack: Option<String>,
     late_reply: Option<String>,
+    channels: Bytes,
     due_and_missed: [String; 2],
 }
 
@@ -34,6 +38,7 @@ impl<'e> Lowered<'e> {
             headers: Vec::new(),
             ack: None,
             late_reply: None,
+            channels: Bytes::new(),
             due_and_missed: Default::default(),
         };
         match &event.kind {
@@ -57,6 +62,10 @@ impl<'e> Lowered<'e> {
             EventKind::Reply { answer: None, .. } | EventKind::Disconnect(_) | EventKind::Custom { .. } => {}
             EventKind::Timer { fired, .. } => {
                 lowered.due_and_missed = [fired.due_ms.to_string(), fired.missed.to_string()];
+            }
+            EventKind::Channels(change) => {
+                let client = event.client.as_ref();
+                lowered.channels = client.map(|client| change.content(&client.id)).unwrap_or_default();
             }
             EventKind::Call(call) => lowered.ack = Some(call.ack_id(&event.namespace).to_string()),
         }
@@ -112,12 +121,18 @@ impl<'e> Lowered<'e> {
                 kind,
                 client: self.client(),
                 data,
-                content_type: None,
+                content_type: (kind == PRESENCE).then_some("application/json"),
             }),
             EventKind::LateReply { .. } => wit::Event::Custom(wit::Custom {
                 kind: LATE_REPLY,
                 client: None,
                 data: self.late_reply.as_deref()?.as_bytes(),
+                content_type: Some("application/json"),
+            }),
+            EventKind::Channels(_) => wit::Event::Custom(wit::Custom {
+                kind: PRESENCE,
+                client: self.client(),
+                data: &self.channels,
                 content_type: Some("application/json"),
             }),
             EventKind::Call(call) => match &call.action {
@@ -141,7 +156,7 @@ impl<'e> Lowered<'e> {
     pub(crate) fn extra(&self) -> Vec<(&str, &str)> {
         match &self.event.kind {
             EventKind::Disconnect(gone) => gone.channels.iter().map(|channels| (CHANNELS, &**channels)).collect(),
-            EventKind::Timer { fired, .. } => vec![
+            EventKind::Timer { fired, kind, .. } if kind != PRESENCE => vec![
                 ("timer-key", &*fired.key),
                 ("timer-due-ms", &*self.due_and_missed[0]),
                 ("timer-missed", &*self.due_and_missed[1]),

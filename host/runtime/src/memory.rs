@@ -37,7 +37,10 @@ impl ResourceLimiter for MemoryLimit {
         // A trap rather than the answer -1: the event fails here with a backtrace, instead of later in code that does not
         // expect it.
         if self.used.saturating_add(self.last_growth) > self.limit {
-            bail!("memory limit of {} reached", Size::from(self.limit));
+            bail!(
+                "memory limit of {} reached: keep less, or raise limits.memory of the [[app]]",
+                Size::from(self.limit)
+            );
         }
         self.used += self.last_growth;
         Ok(true)

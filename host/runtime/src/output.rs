@@ -22,6 +22,8 @@ use plugnode_message::{EventId, Namespace};
 const MAX_LINE: usize = 4 << 10;
 /// Most bytes that one event writes to the log.
 const MAX_EVENT: usize = 64 << 10;
+/// Bytes that a line costs besides its text, for the time and fields before it: otherwise an event could log 64 thousand lines.
+const LINE_COST: usize = 64;
 /// Bytes of standard error that are kept for a trap report.
 const STDERR_TAIL: usize = 4 << 10;
 /// Most bytes of one write.
@@ -101,9 +103,10 @@ impl Output {
             .to_owned()
     }
 
-    /// Charges bytes of another log line to this event, and returns whether it may still write that many.
+    /// Charges another log line of this length to this event, and returns whether it may still write it.
     pub(crate) fn take(&self, bytes: usize) -> bool {
-        self.0.lock().take(bytes) == bytes
+        let cost = bytes + LINE_COST;
+        self.0.lock().take(cost) == cost
     }
 }
 
@@ -159,6 +162,7 @@ impl Lines {
         if text.is_empty() {
             return;
         }
+        self.left = self.left.saturating_sub(LINE_COST);
         let (app, instance) = (&self.app, self.instance);
         let event = self.event.map(tracing::field::display);
         match stream {

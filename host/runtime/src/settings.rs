@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compiler::Compiler;
-use plugnode_message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
+use plugnode_message::{KeyValue, MAX_ATTACHMENTS, NamePattern, Namespace, NodeId};
 use plugnode_settings::{Bytes, Millis};
 
 /// Settings of an [`Engine`](crate::Engine).
@@ -78,7 +78,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: 16_000_000,
             payload: 4_000_000,
-            attachments: MOST_ATTACHMENTS,
+            attachments: MAX_ATTACHMENTS,
             value: 1_000_000,
             http_requests: 64,
             snapshot: 16_000_000,
@@ -122,6 +122,19 @@ pub struct HandlerSettings {
     pub limits: Limits,
     /// What the handler may reach outside of its clients: nothing but what is listed here.
     pub grants: Grants,
+    /// Channels whose clients are kept: see docs/presence.md.
+    pub presence: PresenceSettings,
+}
+
+/// Presence: the section `[app.presence]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct PresenceSettings {
+    /// Channels whose clients are kept, by name, or by their beginning followed by `*`, such as `["lobby", "room/*"]`.
+    #[schemars(with = "Vec<String>")]
+    pub channels: Vec<NamePattern>,
+    /// Whether the handler gets a `custom` event of the kind `plugnode.presence/1` when a client joins or leaves such channels.
+    pub events: bool,
 }
 
 impl Default for HandlerSettings {
@@ -135,6 +148,7 @@ impl Default for HandlerSettings {
             config: BTreeMap::new(),
             limits: Limits::default(),
             grants: Grants::default(),
+            presence: PresenceSettings::default(),
         }
     }
 }

@@ -154,6 +154,7 @@ const CONTENTS: &[(&str, &str)] = &[
     ("wasi:keyvalue/batch", "get-many"),
     ("wasi:keyvalue/atomics", "increment"),
     ("plugnode:app/schedule", "cancel"),
+    ("plugnode:app/presence", "count"),
     ("plugnode:app/kv", "add"),
     ("wasi:config/store", "get"),
     ("wasi:logging/logging", "log"),
@@ -322,9 +323,9 @@ fn runtime_needs_a_script_and_is_linked_without_grants() {
 
 #[test]
 fn sdk_and_host_have_the_same_limits_and_reserved_names() {
-    use plugnode_message::{MOST_ATTACHMENTS, MOST_NAME};
+    use plugnode_message::MAX_ATTACHMENTS;
     use plugnode_sdk::native::{CommandLimits, MAX_NAME, RESERVED_EVENTS, RESERVED_KINDS};
-    assert_eq!(MAX_NAME, MOST_NAME);
+    assert_eq!(MAX_NAME, plugnode_message::MAX_NAME);
     assert_eq!(RESERVED_EVENTS, plugnode_message::RESERVED_EVENTS);
     assert_eq!(RESERVED_KINDS, plugnode_message::RESERVED_KINDS);
     let limits = Limits::default();
@@ -335,7 +336,7 @@ fn sdk_and_host_have_the_same_limits_and_reserved_names() {
         attachments,
         value,
     } = CommandLimits::default();
-    assert_eq!(attachments, MOST_ATTACHMENTS);
+    assert_eq!(attachments, MAX_ATTACHMENTS);
     assert_eq!(
         (commands, bytes, payload, attachments, value),
         (

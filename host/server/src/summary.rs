@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use plugnode_message::json::with_placeholders_moved;
-use plugnode_message::{NodeId, Part, Payload};
+use plugnode_message::{NodeId, PartialAnswer, Payload};
 
 /// Merges the answers of these io-nodes, and names those that were silent.
-pub(crate) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload {
+pub(crate) fn of(heard: BTreeMap<NodeId, PartialAnswer>, silent: Vec<NodeId>) -> Payload {
     let mut summary = Summary::default();
     let nodes: Vec<_> = heard.keys().map(|node| node.as_str().to_owned()).collect();
     for (node, part) in heard {
@@ -43,10 +43,10 @@ struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, node: &NodeId, part: Part) {
+    fn add(&mut self, node: &NodeId, part: PartialAnswer) {
         match part {
-            Part::Settled => {}
-            Part::Acks { answers, missing } => {
+            PartialAnswer::Settled => {}
+            PartialAnswer::Acks { answers, missing } => {
                 for (client, answer) in answers {
                     let (args, id) = (self.take_answer(answer), Value::from(client.as_str()));
                     let answer = format!(r#"{{"args":{args},"id":{id}}}"#);
@@ -56,7 +56,7 @@ impl Summary {
                 self.list("missing").extend(missing);
                 self.answers.get_or_insert_default();
             }
-            Part::Clients { count, clients } => {
+            PartialAnswer::Clients { count, clients } => {
                 self.count(count);
                 for client in clients {
                     let attributes: Value = serde_json::from_str(&client.attributes).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Summary {
                 }
                 self.list("clients");
             }
-            Part::Channels { count, channels } => {
+            PartialAnswer::Channels { count, channels } => {
                 let known = self.channels();
                 for (channel, clients) in channels {
                     let sum = known.entry(channel.as_str()).or_insert_with(|| 0.into());
@@ -112,9 +112,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use plugnode_message::{Channel, Present};
+    use plugnode_message::{Channel, ClientDescription};
 
-    fn summed(parts: impl IntoIterator<Item = (&'static str, Part)>) -> (Value, Vec<Bytes>) {
+    fn summed(parts: impl IntoIterator<Item = (&'static str, PartialAnswer)>) -> (Value, Vec<Bytes>) {
         let heard = parts
             .into_iter()
             .map(|(node, part)| (NodeId::from(node), part))
@@ -132,7 +132,7 @@ mod tests {
             };
             (client.into(), payload)
         };
-        let acks = |answers, missing| Part::Acks { answers, missing };
+        let acks = |answers, missing| PartialAnswer::Acks { answers, missing };
         let (value, attachments) = summed([
             ("a", acks(vec![answer("1", "one")], vec![])),
             ("b", acks(vec![answer("2", "two")], vec!["3".into()])),
@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn counts_clients_and_channels_over_all_nodes() {
-        let here = |count, id: &str| Part::Clients {
+        let here = |count, id: &str| PartialAnswer::Clients {
             count,
-            clients: vec![Present {
+            clients: vec![ClientDescription {
                 id: id.into(),
                 attributes: r#"{"name":"x"}"#.into(),
                 channels: vec!["room".into()],
@@ -163,7 +163,7 @@ mod tests {
         let second = json!({"id": "2", "io-node": "b", "attributes": {"name": "x"}, "channels": ["room"]});
         assert_eq!(value[0]["clients"][1], second);
 
-        let channels = |names: &[(&str, u32)]| Part::Channels {
+        let channels = |names: &[(&str, u32)]| PartialAnswer::Channels {
             count: names.len() as u32,
             channels: names
                 .iter()
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn answers_of_no_client_are_an_empty_list() {
-        let nobody = Part::Acks {
+        let nobody = PartialAnswer::Acks {
             answers: Vec::new(),
             missing: Vec::new(),
         };
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(value[0]["answers"], json!([]));
         assert_eq!(value[0]["missing"], json!([]));
         assert_eq!(
-            summed([("a", Part::Settled)]).0,
+            summed([("a", PartialAnswer::Settled)]).0,
             json!([{"nodes": ["a"], "silent": ["late"]}])
         );
     }

@@ -23,7 +23,7 @@ use crate::incoming::{IncomingPacket, PacketContent};
 use crate::malformed::Malformed;
 use crate::msgpack;
 use crate::raw_payload::{RawPayload, check_placeholders, event_array};
-use plugnode_message::{MOST_ATTACHMENTS, Namespace, Payload, Refusal};
+use plugnode_message::{MAX_ATTACHMENTS, Namespace, Payload, Refusal};
 use plugnode_process::log_limiter;
 
 /// How packets are encoded: `json` or `msgpack` in the configuration.
@@ -60,7 +60,7 @@ impl Codec {
     /// A codec that refuses packets with attachments of more than `max_attachment_bytes` in all.
     pub fn new(encoding: Encoding, max_attachment_bytes: usize) -> Self {
         let limits = ParseConfig {
-            max_incoming_binaries: MOST_ATTACHMENTS,
+            max_incoming_binaries: MAX_ATTACHMENTS,
             max_incoming_binary_buf_size: max_attachment_bytes,
             ..ParseConfig::default()
         };
@@ -195,14 +195,14 @@ impl Codec {
             Encoding::Json => {
                 // A handler's own limit of attachments may be higher.
                 let is_readable =
-                    attachments.len() <= MOST_ATTACHMENTS && check_placeholders(&json, attachments.len()).is_ok();
+                    attachments.len() <= MAX_ATTACHMENTS && check_placeholders(&json, attachments.len()).is_ok();
                 if !is_readable {
                     if log_limiter::allows(namespace, "attachments") {
                         warn!(
                             %namespace,
                             attachments = attachments.len(),
                             "event not sent, because Socket.IO's own clients would close their connection: it has more than \
-                             {MOST_ATTACHMENTS} attachments, or a placeholder that refers to none of them"
+                             {MAX_ATTACHMENTS} attachments, or a placeholder that refers to none of them"
                         );
                     }
                     return None;

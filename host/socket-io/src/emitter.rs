@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::malformed::Malformed;
 use crate::msgpack;
-use plugnode_message::{Audience, Channel, Command, MOST_NAME, Namespace, Scope, Selection, SessionId};
+use plugnode_message::{Audience, Channel, Command, MAX_NAME, Namespace, Scope, Selection, SessionId};
 
 /// Rooms, exceptions, and channels to join or leave that one message may name.
 const MAX_ROOMS: usize = 1_000;
@@ -37,7 +37,7 @@ pub enum EmitterError {
     #[error("the packet is for another namespace than its channel")]
     Namespace,
     /// It names too many rooms, or one with too long a name.
-    #[error("it names more than {MAX_ROOMS} rooms, or a room with a name of more than {MOST_NAME} bytes")]
+    #[error("it names more than {MAX_ROOMS} rooms, or a room with a name of more than {MAX_NAME} bytes")]
     Rooms,
     /// A request that only servers of Socket.IO understand.
     #[error("a request of type {0} is for servers of Socket.IO; plugnode answers none of these")]
@@ -105,7 +105,7 @@ fn request(namespace: &str, message: &[u8]) -> Result<Command, EmitterError> {
     // Servers of Socket.IO also send MessagePack, which is for other servers.
     let request: Request<'_> =
         serde_json::from_slice(message).map_err(|error| EmitterError::Request(error.to_string()))?;
-    if namespace.len() > MOST_NAME {
+    if namespace.len() > MAX_NAME {
         return Err(EmitterError::Namespace);
     }
     if !matches!(request.kind, JOIN | LEAVE | DISCONNECT) {
@@ -200,7 +200,7 @@ fn scope(rooms: &[Room]) -> Result<Scope, EmitterError> {
 
 /// The sockets in these rooms. The id of a socket is a room with only this socket.
 fn selection(rooms: &[Room]) -> Result<Selection, EmitterError> {
-    if rooms.len() > MAX_ROOMS || rooms.iter().any(|room| room.0.len() > MOST_NAME) {
+    if rooms.len() > MAX_ROOMS || rooms.iter().any(|room| room.0.len() > MAX_NAME) {
         return Err(EmitterError::Rooms);
     }
     let names = || rooms.iter().map(|room| room.0.as_str());

@@ -1,6 +1,6 @@
 //! Why a packet of a client is refused, and the limits that only this check needs.
 
-use plugnode_message::{MOST_ATTACHMENTS, MOST_NAME};
+use plugnode_message::{MAX_ATTACHMENTS, MAX_NAME};
 
 /// Levels of nesting that a payload may have. Browsers and Node.js parse more; a handler that parses values may stop earlier.
 pub(crate) const MAX_DEPTH: usize = 1_024;
@@ -17,14 +17,14 @@ pub enum Malformed {
     /// Socket.IO emits events of this name by itself.
     #[error("the event name {0:?} is reserved by Socket.IO")]
     Reserved(String),
-    /// The event name has more bytes than [`MOST_NAME`].
-    #[error("the event name has {0} bytes, over the limit of {MOST_NAME}")]
+    /// The event name has more bytes than [`MAX_NAME`].
+    #[error("the event name has {0} bytes, over the limit of {MAX_NAME}")]
     LongName(usize),
     /// A placeholder has no number, or a number without an attachment.
     #[error("a placeholder refers to an attachment that does not exist")]
     NoAttachment,
-    /// There are more attachments than [`MOST_ATTACHMENTS`].
-    #[error("the packet has {0} attachments, over the limit of {MOST_ATTACHMENTS} of Socket.IO's own clients")]
+    /// There are more attachments than [`MAX_ATTACHMENTS`].
+    #[error("the packet has {0} attachments, over the limit of {MAX_ATTACHMENTS} of Socket.IO's own clients")]
     TooManyAttachments(usize),
     /// `auth` is neither an object nor null.
     #[error("`auth` is not a JSON object")]

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use crate::codec::Codec;
 use crate::incarnation::CurrentIncarnation;
 use plugnode_message::id_map::{ById, Ids};
-use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
+use plugnode_message::{Audience, Channel, NamePattern, Namespace, NodeId, Scope, SessionId};
 use plugnode_process::metrics;
 
 /// The context that all sockets of an io-node share.
@@ -35,6 +35,8 @@ pub struct NamespaceSockets<S> {
     pub context: Arc<SocketContext>,
     /// How long a handler may take to admit a socket. None if sockets need no admission.
     pub(crate) admission: Option<Duration>,
+    /// Rooms whose members are kept.
+    presence: Arc<[NamePattern]>,
     sockets: RwLock<Sockets<S>>,
 }
 
@@ -54,7 +56,12 @@ pub struct TooManyRooms;
 
 impl<S> NamespaceSockets<S> {
     /// A namespace without sockets.
-    pub fn new(namespace: Namespace, admission: Option<Duration>, context: Arc<SocketContext>) -> Arc<Self> {
+    pub fn new(
+        namespace: Namespace,
+        admission: Option<Duration>,
+        presence: Arc<[NamePattern]>,
+        context: Arc<SocketContext>,
+    ) -> Arc<Self> {
         let sockets = Sockets {
             pending: ById::default(),
             connected: ById::default(),
@@ -65,6 +72,7 @@ impl<S> NamespaceSockets<S> {
             namespace,
             context,
             admission,
+            presence,
             sockets: RwLock::new(sockets),
         })
     }
@@ -151,39 +159,51 @@ impl<S> NamespaceSockets<S> {
             .collect()
     }
 
-    /// Adds a socket to rooms. One that is not connected is ignored.
+    /// Adds a socket to rooms. One that is not connected is ignored. Returns the rooms with presence that are new to it.
     ///
     /// # Errors
     /// If it would be in too many rooms; then it is added to none.
-    pub fn join_rooms(&self, id: &SessionId, rooms: &[Channel]) -> Result<(), TooManyRooms> {
+    pub fn join_rooms(&self, id: &SessionId, rooms: &[Channel]) -> Result<Vec<Channel>, TooManyRooms> {
         let sockets = &mut *self.sockets.write();
         if !sockets.connected.contains_key(id) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let joined = sockets.rooms_of.entry(id.clone()).or_default();
         let new = rooms.iter().filter(|room| !joined.contains(*room)).count();
         if joined.len() + new > self.context.max_rooms.load(Ordering::Relaxed) {
             return Err(TooManyRooms);
         }
+        let mut present = Vec::new();
         for room in rooms {
             if joined.insert(room.clone()) {
                 sockets.rooms.entry(room.clone()).or_default().insert(id.clone());
+                if self.has_presence(room) {
+                    present.push(room.clone());
+                }
             }
         }
-        Ok(())
+        Ok(present)
     }
 
-    /// Removes a socket from rooms.
-    pub fn leave_rooms(&self, id: &SessionId, rooms: &[Channel]) {
+    /// Removes a socket from rooms. Returns those with presence that it was in.
+    pub fn leave_rooms(&self, id: &SessionId, rooms: &[Channel]) -> Vec<Channel> {
         let sockets = &mut *self.sockets.write();
         let Some(joined) = sockets.rooms_of.get_mut(id) else {
-            return;
+            return Vec::new();
         };
         let left: Vec<_> = rooms.iter().filter(|room| joined.remove(room)).collect();
         if joined.is_empty() {
             sockets.rooms_of.remove(id);
         }
-        left.into_iter().for_each(|room| sockets.leave(room, id));
+        left.iter().for_each(|room| sockets.leave(room, id));
+        left.into_iter()
+            .filter(|room| self.has_presence(room))
+            .cloned()
+            .collect()
+    }
+
+    fn has_presence(&self, room: &Channel) -> bool {
+        self.presence.iter().any(|pattern| pattern.matches(room.as_str()))
     }
 
     /// The rooms of a socket.

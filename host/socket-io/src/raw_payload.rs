@@ -15,7 +15,7 @@ use socketioxide_core::Str;
 
 use crate::malformed::{MAX_DEPTH, Malformed};
 use plugnode_message::json::{Spelling, TooDeep, placeholders, unescaped, with_sane_numbers};
-use plugnode_message::{MOST_NAME, Payload, RESERVED_EVENTS, Text};
+use plugnode_message::{MAX_NAME, Payload, RESERVED_EVENTS, Text};
 
 /// The payload of a packet that a client sent. Its JSON may be invalid.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl RawPayload {
         let [name, first] = first_items(text)?;
         let name = name.ok_or(Malformed::NoName)?;
         let name = parse_name(name.get())?;
-        if name.len() > MOST_NAME {
+        if name.len() > MAX_NAME {
             return Err(Malformed::LongName(name.len()));
         }
         if RESERVED_EVENTS.contains(&&*name) {

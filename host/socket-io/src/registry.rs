@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::namespace::{NamespaceSockets, SocketContext};
 use plugnode_message::namespaces::Namespaces;
-use plugnode_message::{Audience, Namespace, SessionId};
+use plugnode_message::{Audience, NamePattern, Namespace, SessionId};
 
 /// A namespace, or a pattern of namespaces, that an app is bound to.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct AppNamespace {
     pub namespace: Namespace,
     /// How long the app's handler may take to admit a client. None if clients need no admission.
     pub admission: Option<Duration>,
+    /// Channels whose clients are kept: each change of a client's channels among these is an event.
+    pub presence: Arc<[NamePattern]>,
 }
 
 /// All namespaces.
@@ -57,9 +59,9 @@ impl<S> NamespaceRegistry<S> {
         let namespace = Namespace::from(namespace);
         // Held meanwhile, so that the namespace is not removed before the socket is in it.
         let mut present = self.present.write();
-        let sockets = present
-            .entry(namespace.clone())
-            .or_insert_with(|| NamespaceSockets::new(namespace, app.admission, self.context.clone()));
+        let sockets = present.entry(namespace.clone()).or_insert_with(|| {
+            NamespaceSockets::new(namespace, app.admission, app.presence.clone(), self.context.clone())
+        });
         Some(add(sockets))
     }
 

@@ -21,7 +21,7 @@ use crate::namespace::NamespaceSockets;
 use crate::registry::NamespaceRegistry;
 use crate::requests::{ReplyTo, Requests};
 use plugnode_message::{
-    AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MOST_ATTRIBUTES, Namespace, Payload,
+    AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MAX_ATTRIBUTES, Namespace, Payload,
     Refusal, SessionId, Text, now_ms,
 };
 use plugnode_process::metrics;
@@ -355,9 +355,13 @@ impl Socket {
         self.connection.send_volatile(packet);
     }
 
-    /// Closes the connection; this socket's disconnect has this reason. The client gets what was sent before, as far as it reads that.
-    pub fn close_connection(&self, reason: DisconnectReason) {
-        self.set_reason(reason);
+    /// Disconnects the client from all its namespaces, and closes the connection. The client gets what was sent before, as far as it
+    /// reads that. It is told of each disconnect, because Socket.IO's client connects again by itself after a mere end of the
+    /// connection.
+    pub fn close_connection(&self) {
+        for socket in self.connection.sockets() {
+            socket.disconnect();
+        }
         self.connection.close();
     }
 
@@ -389,9 +393,9 @@ impl Socket {
         let mut attributes = serde_json::from_str(&state.attributes).unwrap_or_default();
         json_patch::merge(&mut attributes, &patch);
         let attributes = attributes.to_string();
-        if attributes.len() > MOST_ATTRIBUTES {
+        if attributes.len() > MAX_ATTRIBUTES {
             return Err(format!(
-                "attributes of {} bytes are over the limit of {MOST_ATTRIBUTES}",
+                "attributes of {} bytes are over the limit of {MAX_ATTRIBUTES}",
                 attributes.len()
             ));
         }

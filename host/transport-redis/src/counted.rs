@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::app_node::progress::{InFlightEvent, Progress};
+use crate::app_node::progress::{DecodedEvent, PartitionProgress};
 use crate::{batch, wire};
 use plugnode_message::{Command, Event, Partition};
 use plugnode_testing::counted::{answer, broadcast, message};
@@ -62,16 +62,16 @@ fn counted_batches_of_events(events: &[(Partition, Bytes)]) -> usize {
 
 #[test]
 fn progress_of_a_partition() {
-    let mut progress = Progress::default();
+    let mut progress = PartitionProgress::default();
     assert_eq!(counted_progress_of_a_partition(&mut progress), "256 256 25600");
 }
 
 /// Commits each four events in reverse order, because clients do not wait for each other.
 #[inline(never)]
-fn counted_progress_of_a_partition(progress: &mut Progress) -> String {
+fn counted_progress_of_a_partition(progress: &mut PartitionProgress) -> String {
     let mut written = String::new();
     for number in 1..=256 {
-        assert!(progress.add(number, InFlightEvent::Broken, 100), "it is new");
+        assert!(progress.add(number, DecodedEvent::Broken, 100), "it is new");
     }
     for four in 0..64 {
         for number in (4 * four + 1..=4 * four + 4).rev() {

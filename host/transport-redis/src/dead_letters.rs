@@ -14,7 +14,7 @@ use crate::stream::{Entry, EntryId, Page, ReadCount, try_read};
 use crate::wire::{DecodeError, LetterContent, StoredLetter, decode, encode};
 use crate::{batch, scripts};
 use plugnode_message::{EventId, Namespace};
-use plugnode_transport::{DeadContent, DeadLetter, DeadLetters, Result, Revival, Sweep, SweepPlace, Swept};
+use plugnode_transport::{DeadContent, DeadLetter, DeadLetters, Result, RetryResult, Sweep, SweepCursor, Swept};
 
 /// Maximum number of letters in one read.
 const ENTRIES: usize = 100;
@@ -31,15 +31,15 @@ impl DeadLetters for Redis {
         one(self, id).await
     }
 
-    async fn revive(&self, dead: EventId) -> Result<Revival> {
-        self::revive(self, dead).await
+    async fn retry(&self, dead: EventId) -> Result<RetryResult> {
+        self::retry(self, dead).await
     }
 
-    async fn bury(&self, dead: EventId) -> Result<bool> {
-        self::bury(self, dead).await
+    async fn delete(&self, dead: EventId) -> Result<bool> {
+        self::delete(self, dead).await
     }
 
-    async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
+    async fn sweep(&self, sweep: &Sweep, from: Option<SweepCursor>) -> Result<Swept> {
         self::sweep(self, sweep, from).await
     }
 }
@@ -96,17 +96,17 @@ async fn one(redis: &Redis, id: EventId) -> Result<Option<DeadLetter>> {
 }
 
 /// Appends a dead letter's event to the log again.
-async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
+async fn retry(redis: &Redis, id: EventId) -> Result<RetryResult> {
     match find(redis, id).await? {
         Some((shard, entry, letter)) => revive_entry(redis, &shard, &entry, letter).await,
-        None => Ok(Revival::Unknown),
+        None => Ok(RetryResult::Unknown),
     }
 }
 
-async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: StoredLetter) -> Result<Revival> {
+async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: StoredLetter) -> Result<RetryResult> {
     let id = letter.id;
     let LetterContent::Event(event) = letter.content else {
-        return Ok(Revival::Foreign);
+        return Ok(RetryResult::Foreign);
     };
     let mut keys = ["dead", "in", "owner", "who", "clock"]
         .map(|name| shard.key(name))
@@ -125,23 +125,23 @@ async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: Store
     match answer.as_str() {
         "queued" => {
             trim_without(redis, shard, taken_out(entry)).await;
-            Ok(Revival::Queued)
+            Ok(RetryResult::Queued)
         }
-        "gone" => Ok(Revival::ClientGone),
-        _ => Ok(Revival::Unknown),
+        "gone" => Ok(RetryResult::ClientGone),
+        _ => Ok(RetryResult::Unknown),
     }
 }
 
 /// Deletes a dead letter, and returns whether it existed.
-async fn bury(redis: &Redis, id: EventId) -> Result<bool> {
+async fn delete(redis: &Redis, id: EventId) -> Result<bool> {
     let Some((shard, entry, _)) = find(redis, id).await? else {
         return Ok(false);
     };
-    Ok(bury_entries(redis, &shard, &[entry]).await? > 0)
+    Ok(delete_entries(redis, &shard, &[entry]).await? > 0)
 }
 
 /// Deletes letters of one shard, and returns how many existed.
-async fn bury_entries(redis: &Redis, shard: &Shard, entries: &[Entry]) -> Result<usize> {
+async fn delete_entries(redis: &Redis, shard: &Shard, entries: &[Entry]) -> Result<usize> {
     if entries.is_empty() {
         return Ok(0);
     }
@@ -156,7 +156,7 @@ async fn bury_entries(redis: &Redis, shard: &Shard, entries: &[Entry]) -> Result
 }
 
 /// Continues a sweep with one page of one shard.
-async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
+async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepCursor>) -> Result<Swept> {
     let (shard, from, last) = match from {
         Some(place) if place.part < redis.layout.shards => (
             redis.layout.shard(place.part),
@@ -176,7 +176,7 @@ async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepPlace>) -> Result
         .map_err(unusable)?;
     found.retain(|entry| entry.id <= last);
     let next = match found.last() {
-        Some(entry) if entry.id < last => Some(SweepPlace {
+        Some(entry) if entry.id < last => Some(SweepCursor {
             part: shard.number,
             from: entry.id.next().into(),
             last: last.into(),
@@ -184,7 +184,7 @@ async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepPlace>) -> Result
         _ if shard.number + 1 < redis.layout.shards => {
             let part = shard.number + 1;
             let last = newest(redis, &redis.layout.shard(part)).await?;
-            Some(SweepPlace {
+            Some(SweepCursor {
                 part,
                 from: EntryId::default().into(),
                 last: last.into(),
@@ -197,7 +197,7 @@ async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepPlace>) -> Result
         seen: found.len(),
         next,
     };
-    let mut buried = Vec::new();
+    let mut deleted = Vec::new();
     for entry in found {
         let Some(letter) = letter(redis, &shard, &entry).map(DeadLetter::from) else {
             continue;
@@ -207,17 +207,17 @@ async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepPlace>) -> Result
         }
         if !sweep.retries {
             swept.letters.push((letter.id, None));
-            buried.push(entry);
+            deleted.push(entry);
             continue;
         }
         // Decoded again, because the conversion above consumed the stored letter.
         let Some(stored) = self::letter(redis, &shard, &entry) else {
             continue;
         };
-        let revival = revive_entry(redis, &shard, &entry, stored).await?;
-        swept.letters.push((letter.id, Some(revival)));
+        let result = revive_entry(redis, &shard, &entry, stored).await?;
+        swept.letters.push((letter.id, Some(result)));
     }
-    bury_entries(redis, &shard, &buried).await?;
+    delete_entries(redis, &shard, &deleted).await?;
     Ok(swept)
 }
 
@@ -280,7 +280,7 @@ impl From<StoredLetter> for DeadLetter {
                 LetterContent::Event(event) => DeadContent::Event(event.into()),
                 LetterContent::Foreign(bytes) => DeadContent::Foreign(bytes),
             },
-            death: letter.death,
+            cause: letter.cause,
             died_at_ms: letter.died_at_ms,
         }
     }

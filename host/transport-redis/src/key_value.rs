@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::time::timeout;
 
 use crate::arguments::bytes_of;
@@ -110,6 +110,19 @@ impl KeyValue for Redis {
             next => Some(next * shards + u64::from(number)),
         };
         Ok((keys.collect(), next))
+    }
+
+    async fn count(&self, bucket: &str) -> Result<u64, KeyValueError> {
+        let in_shards = self.layout.all().map(|shard| async move {
+            self.wait_until_forwarded(shard.number).await?;
+            let mut count = redis::cmd("HLEN");
+            count.arg(&shard.bucket(bucket)[..]);
+            self.reads
+                .try_ask::<u64>(&count)
+                .await
+                .map_err(KeyValueError::Unavailable)
+        });
+        Ok(try_join_all(in_shards).await?.into_iter().sum())
     }
 
     /// Asks all shards, which may be on several servers, over the connection of reads and over the common one, which carries

@@ -17,7 +17,7 @@ use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::{NodeId, now_ms};
 use plugnode_release::NodeReport;
-use plugnode_transport::{IoNode, Nodes, Result, Standing};
+use plugnode_transport::{IoNode, LeaseHealth, Nodes, Result};
 
 /// Retention of the report of an absent node, in milliseconds, because it may be about to join.
 const REPORT_RETENTION_MS: u64 = 300_000;
@@ -75,8 +75,8 @@ impl Nodes for Redis {
         self.link.try_ask::<()>(&forget).await.map_err(unusable)
     }
 
-    fn standing(&self) -> Standing {
-        self.standing.clone()
+    fn lease_health(&self) -> LeaseHealth {
+        self.lease_health.clone()
     }
 
     async fn report(&self, report: &NodeReport) -> Result<()> {

@@ -27,7 +27,7 @@ use crate::scripts;
 use crate::settings::RedisSettings;
 use crate::unknown_versions::UnknownVersions;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_transport::{DeadLetterBudget, Result, Standing};
+use plugnode_transport::{DeadLetterBudget, LeaseHealth, Result};
 
 /// Version of the key layout. Nodes with another version cannot join the same cluster.
 const FORMAT: u32 = 3;
@@ -51,7 +51,7 @@ pub struct Redis {
     /// Detects lost data.
     pub(crate) data_watch: Arc<DataWatch>,
     /// Whether the members of this process can renew their leases.
-    pub(crate) standing: Standing,
+    pub(crate) lease_health: LeaseHealth,
     /// Writes in transit between shards.
     pub(crate) forwards: ForwardQueues,
     /// Warns once about each unknown format version.
@@ -83,7 +83,7 @@ impl Redis {
         let server = Arc::new(Server::new(url, &settings.tls)?);
         startup::examine(&server, &settings).await?;
         let redis = Self::with_server(server, settings, shutdown, false);
-        let (watch, ending) = (redis.standing.watch(), shutdown.clone());
+        let (watch, ending) = (redis.lease_health.watch(), shutdown.clone());
         shutdown.spawn(async move {
             tokio::select! {
                 () = ending.begun() => {}
@@ -151,7 +151,7 @@ impl Redis {
     ) -> Self {
         let at_server = server.clone();
         Self {
-            standing: Standing::new(settings.lease, move || at_server.reachability()),
+            lease_health: LeaseHealth::new(settings.lease, move || at_server.reachability()),
             layout: Arc::new(Layout::new(&settings)),
             data_watch: Arc::new(DataWatch::new(settings.shards)),
             link: Link::new(server.clone()),

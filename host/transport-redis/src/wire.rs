@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use plugnode_message::{Command, Event, EventId};
-use plugnode_transport::Death;
+use plugnode_transport::DeadLetterCause;
 
 /// The version that this node writes, and the only one that it reads.
 const VERSION: u8 = 1;
@@ -24,7 +24,7 @@ pub(crate) const OUTBOX_SETTLED: &str = "s";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredLetter {
     pub(crate) id: EventId,
-    pub(crate) death: Death,
+    pub(crate) cause: DeadLetterCause,
     pub(crate) died_at_ms: u64,
     pub(crate) content: LetterContent,
 }
@@ -208,7 +208,7 @@ mod tests {
         use proptest::prelude::*;
 
         use super::*;
-        use plugnode_message::{AckId, Audience, Payload, Scope, Selection};
+        use plugnode_message::{AckId, Audience, ChannelChange, Payload, Scope, Selection};
         use plugnode_release::Digest;
         use plugnode_testing::arbitrary::{bytes, json, nearly, peak, text};
 
@@ -253,7 +253,13 @@ mod tests {
                 token: token.into(),
                 answer,
             });
-            prop_oneof![message, reply, gone, custom, late].prop_map(event)
+            let channels = (vec(text(), 0..3), vec(text(), 0..3)).prop_map(|(joined, left)| {
+                EventKind::Channels(ChannelChange {
+                    joined: joined.into_iter().map(Into::into).collect(),
+                    left: left.into_iter().map(Into::into).collect(),
+                })
+            });
+            prop_oneof![message, reply, gone, custom, late, channels].prop_map(event)
         }
 
         fn command() -> impl Strategy<Value = Command> {
@@ -326,7 +332,7 @@ mod tests {
                     prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
                 }
                 let _ = decoded::<StoredLetter>(&one);
-                let _ = decoded::<Death>(&one);
+                let _ = decoded::<DeadLetterCause>(&one);
                 let _ = decoded::<Vec<Digest>>(&one);
             }
         }

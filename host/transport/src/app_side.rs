@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Death, Result};
+use crate::{DeadLetterCause, Result};
 use plugnode_message::{AttributePatch, Command, Effects, Event, EventId, Partition};
 
 /// The membership of an app-node. It ends when this is dropped.
@@ -62,7 +62,7 @@ pub trait Commits: Send + Sync {
     ///
     /// # Errors
     /// [`TransportError::Fenced`](crate::TransportError::Fenced) if another app-node has the lease: it handles the events that were not committed.
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>>;
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<ConflictedOutcome>>;
 }
 
 /// The outcome of handling an event.
@@ -72,8 +72,8 @@ pub struct Outcome {
     pub id: EventId,
     /// The verdict.
     pub verdict: Verdict,
-    /// For how long the keys of the event are reserved if the outcome is [`Lost`]. None: they are not.
-    pub keep_turn: Option<Duration>,
+    /// For how long the keys of the event are reserved if the outcome is [`ConflictedOutcome`]. None: they are not.
+    pub reserve_for: Option<Duration>,
     /// Attribute patches that the next owner does not need once this outcome is committed. Dropped in the same step.
     pub forget: Vec<AttributePatch>,
 }
@@ -84,7 +84,7 @@ impl Outcome {
         Self {
             id,
             verdict,
-            keep_turn: None,
+            reserve_for: None,
             forget: Vec::new(),
         }
     }
@@ -96,7 +96,7 @@ pub enum Verdict {
     /// It was handled and has these effects.
     Done(Effects),
     /// It becomes a dead letter. These effects are carried out nonetheless.
-    Dead(Death, Effects),
+    Dead(DeadLetterCause, Effects),
 }
 
 impl Verdict {
@@ -120,14 +120,14 @@ impl Verdict {
 
 /// An outcome that was not committed because of a conflict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
+pub struct ConflictedOutcome {
     /// The event.
     pub id: EventId,
     /// Why it was given up.
     pub conflict: Conflict,
     /// Whether its keys are reserved: until the event commits, or its time is over, no younger event writes to the keys that it read or
     /// wrote.
-    pub has_turn: bool,
+    pub has_reservation: bool,
 }
 
 /// Why an outcome was not committed.

@@ -27,14 +27,14 @@ pub trait DeadLetters: Send + Sync {
     async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>>;
 
     /// Retries a dead letter: puts its event at the end of the log, after everything that its client has sent since.
-    async fn revive(&self, dead: EventId) -> Result<Revival>;
+    async fn retry(&self, dead: EventId) -> Result<RetryResult>;
 
     /// Deletes a dead letter. False if there is none with this id.
-    async fn bury(&self, dead: EventId) -> Result<bool>;
+    async fn delete(&self, dead: EventId) -> Result<bool>;
 
     /// Retries or deletes the dead letters that a filter matches, oldest first, one page a call; a page is bounded in count and bytes.
     /// Letters that are added after the first call are left alone.
-    async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept>;
+    async fn sweep(&self, sweep: &Sweep, from: Option<SweepCursor>) -> Result<Swept>;
 }
 
 /// An event that was given up, and why.
@@ -45,7 +45,7 @@ pub struct DeadLetter {
     /// The event.
     pub content: DeadContent,
     /// Why it was given up.
-    pub death: Death,
+    pub cause: DeadLetterCause,
     /// When, in milliseconds since the Unix epoch.
     pub died_at_ms: u64,
 }
@@ -61,7 +61,7 @@ pub enum DeadContent {
 
 /// Why an event was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Death {
+pub struct DeadLetterCause {
     /// The reason, for people.
     pub reason: String,
     /// Number of attempts.
@@ -74,7 +74,7 @@ pub struct Death {
 
 /// The result of retrying a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Revival {
+pub enum RetryResult {
     /// It is at the end of its partition's log, with a new id.
     Queued,
     /// There is no dead letter with this id.
@@ -109,7 +109,7 @@ pub struct DeadFilter {
 
 /// The cursor of a sweep. Its numbers are the transport's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SweepPlace {
+pub struct SweepCursor {
     /// The part of the transport.
     pub part: u16,
     /// The next letter of that part.
@@ -122,11 +122,11 @@ pub struct SweepPlace {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swept {
     /// The letters that matched, each with the result of its retry. None: deleted.
-    pub letters: Vec<(EventId, Option<Revival>)>,
+    pub letters: Vec<(EventId, Option<RetryResult>)>,
     /// Number of letters examined.
     pub seen: usize,
     /// The cursor of the next call. None at the end.
-    pub next: Option<SweepPlace>,
+    pub next: Option<SweepCursor>,
 }
 
 impl DeadFilter {
@@ -137,14 +137,14 @@ impl DeadFilter {
                 DeadContent::Event(event) => Some(&event.namespace),
                 DeadContent::Foreign(_) => None,
             };
-            letter.death.app.as_ref() == Some(app) || namespace == Some(app)
+            letter.cause.app.as_ref() == Some(app) || namespace == Some(app)
         };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
             && self.app.as_ref().is_none_or(is_of)
             && self
                 .reason
                 .as_ref()
-                .is_none_or(|text| letter.death.reason.contains(text))
+                .is_none_or(|text| letter.cause.reason.contains(text))
             && self.before_ms.is_none_or(|before| letter.died_at_ms < before)
     }
 }

@@ -16,6 +16,7 @@
 mod app_side;
 mod backlog;
 mod budget;
+pub mod command_target;
 #[cfg(any(test, feature = "conformance"))]
 #[allow(missing_docs)]
 pub mod conformance;
@@ -23,25 +24,26 @@ mod dead_letters;
 mod error;
 mod events;
 mod io_side;
+mod lease_health;
 mod memory;
 mod nodes;
 mod partition;
 mod rank;
-pub mod reach;
 pub mod releases;
 mod settings;
-mod standing;
 mod transport;
 
-pub use self::app_side::{Commits, Conflict, Delivery, Lease, Leases, Log, Lost, Outcome, Verdict};
+pub use self::app_side::{Commits, Conflict, ConflictedOutcome, Delivery, Lease, Leases, Log, Outcome, Verdict};
 pub use self::backlog::{Backlog, Load};
 pub use self::budget::{KEY_BYTES, OutboxBudget, TimerBudget, full_bucket};
 pub use self::dead_letters::{
-    DeadContent, DeadFilter, DeadLetter, DeadLetterBudget, DeadLetters, Death, Revival, Sweep, SweepPlace, Swept,
+    DeadContent, DeadFilter, DeadLetter, DeadLetterBudget, DeadLetterCause, DeadLetters, RetryResult, Sweep,
+    SweepCursor, Swept,
 };
 pub use self::error::{Result, TransportError};
 pub use self::events::Events;
 pub use self::io_side::{Inbox, IoNode, IoSession, Outbox};
+pub use self::lease_health::{LeaseHealth, LeaseRenewal, Reachability};
 pub use self::memory::Memory;
 pub use self::nodes::Nodes;
 pub use self::partition::{owner_of, partition_of};
@@ -50,5 +52,4 @@ pub use self::releases::Releases;
 #[cfg(any(test, feature = "conformance"))]
 pub use self::releases::conformance as releases_conformance;
 pub use self::settings::TransportSettings;
-pub use self::standing::{LeaseRenewal, Reachability, Standing};
 pub use self::transport::{Operations, Transport};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{IoNode, Result, Standing};
+use super::{IoNode, LeaseHealth, Result};
 use plugnode_message::NodeId;
 use plugnode_release::NodeReport;
 
@@ -18,8 +18,8 @@ pub trait Nodes: Send + Sync {
     }
 
     /// Whether this process renews its leases in the cluster in time.
-    fn standing(&self) -> Standing {
-        Standing::default()
+    fn lease_health(&self) -> LeaseHealth {
+        LeaseHealth::default()
     }
 
     /// Stores the report of a node, in place of its last one.

@@ -1,5 +1,6 @@
 //! All cases, one file a family: a list of its cases at the top, the functions that run them below.
 
+mod api;
 mod attachments;
 mod content;
 mod delivery;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
         handshakes::cases(),
         frames::cases(),
         requests::cases(),
+        api::cases(),
         floods::cases(),
         holds::cases(),
     ];

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import test from 'node:test';
-import { kv, on, schedule } from 'plugnode';
+import { kv, on, schedule, sendCustom } from 'plugnode';
 import { makeListener } from 'plugnode/cluster';
 import { connect, custom, fire, reset } from 'plugnode/test';
 
@@ -22,6 +22,7 @@ const attempts = {
   'event with a long name': (client) => client.emit(LONG),
   'channel with a long name': (client) => client.join(`${LONG}y`),
   'event with 11 attachments': (client) => client.emit('bytes', ...Array(11).fill(Buffer.of(0))),
+  'message with a reserved kind': () => sendCustom('plugnode.mine/1'),
   'value over the limit': () => kv.setBytes('key', new Uint8Array(1_000_001)),
   'addition to a text': () => {
     kv.set('text', 'no number');

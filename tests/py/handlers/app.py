@@ -122,6 +122,43 @@ def denied(client):
     return Bucket("secret").get("x")
 
 
+@app.on("flood")
+def flood(client):
+    while True:
+        client.emit("drop", 1)
+
+
+@app.on("chain")
+def chain(client):
+    try:
+        {}["nothing"]
+    except KeyError as error:
+        raise ValueError("outer") from error
+
+
+@app.on("group")
+def group(client):
+    raise ExceptionGroup("several", [ValueError("one"), ValueError("two")])
+
+
+@app.on("unsendable")
+def unsendable(client):
+    return object()
+
+
+@app.on("fetch")
+def fetch(client):
+    import requests  # noqa: F401
+
+
+@app.on("damage")
+def damage(client):
+    import builtins
+
+    builtins.isinstance = None
+    raise ValueError("damaged")
+
+
 @app.on("log")
 def log(client):
     logging.getLogger("shop").warning("a line of %s", client.attributes["name"])

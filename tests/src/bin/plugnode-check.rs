@@ -3,11 +3,13 @@
 //! Inject faults while it runs: kill nodes, restart Redis, cut the network. Exit code 0: every promise was kept; 1: one was broken;
 //! 2: no verdict was possible.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use plugnode_tests::check::{Check, Progress, Report, Settings, io_nodes};
 
@@ -63,6 +65,18 @@ struct Arguments {
     /// Share of messages that set a timer of their client, such as 0.1
     #[arg(long, default_value_t = 0.0)]
     timers: f64,
+    /// A node that serves the server API, as http://host:port; may be given more than once. Publishes through it are checked as well
+    #[arg(long = "api", value_name = "URL", requires = "api_key_file")]
+    apis: Vec<String>,
+    /// File of a key of the server API with the permission `publish`
+    #[arg(long, value_name = "FILE", requires = "apis")]
+    api_key_file: Option<PathBuf>,
+    /// Number of programs that publish through the server API
+    #[arg(long, default_value_t = 4)]
+    publishers: usize,
+    /// Publishes of each per second
+    #[arg(long, default_value_t = 20.0)]
+    publish_rate: f64,
     /// Seconds to wait at the end for messages in flight
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
@@ -117,7 +131,9 @@ async fn run(arguments: &Arguments) -> Result<Report> {
     if let Some(frontend) = &arguments.frontend {
         urls.extend(io_nodes(frontend).await?);
     }
-    let check = Check::start(Settings {
+    let read = |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+    let api_key = arguments.api_key_file.as_ref().map(read).transpose()?;
+    let mut check = Check::start(Settings {
         urls,
         path: arguments.path.clone(),
         namespace: arguments.namespace.clone(),
@@ -132,12 +148,20 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         increments: arguments.increments,
         attributes: arguments.attributes,
         timers: arguments.timers,
+        publishers: arguments.publishers,
+        publish_rate: arguments.publish_rate,
         patience: seconds(arguments.patience),
         refuse_after: seconds(arguments.refuse_after),
         quiet: Duration::from_secs(1),
         seed: arguments.seed,
     })
     .await?;
+    if let Some(key) = api_key {
+        for api in &arguments.apis {
+            check.add_api(api);
+        }
+        check.publish(key.trim());
+    }
     let printing = (!arguments.quiet).then(|| tokio::spawn(print_progress(check.progress())));
     tokio::select! {
         () = tokio::time::sleep(seconds(arguments.seconds)) => {}

@@ -38,6 +38,8 @@ const TIMER_MS: usize = 500;
 pub(super) struct SharedState {
     pub(super) settings: Settings,
     pub(super) targets: Targets,
+    /// Nodes that serve the server API.
+    pub(super) apis: RwLock<Vec<String>>,
     pub(super) progress: Arc<Progress>,
     /// Part of the channel names, so that two runs do not receive each other's messages.
     pub(super) run: String,
@@ -360,10 +362,11 @@ impl<'a> Client<'a> {
 
 impl SharedState {
     pub(super) fn new(settings: Settings, targets: Targets, progress: Arc<Progress>, run: String) -> Self {
-        let (names, peers, traces, releases, connected, refusal) = Default::default();
+        let (apis, names, peers, traces, releases, connected, refusal) = Default::default();
         Self {
             settings,
             targets,
+            apis,
             progress,
             run,
             names,

@@ -16,8 +16,10 @@ pub struct History {
     pub refuse_after: u64,
     /// One trace for each connection.
     pub traces: Vec<ClientTrace>,
-    /// The clients that received disconnects.
+    /// The clients that received disconnects and publishes.
     pub watches: Vec<Watch>,
+    /// What each publisher sent through the server API.
+    pub publishes: Vec<Publishes>,
     /// The releases that acknowledgements named.
     pub releases: BTreeMap<String, ReleaseAnswers>,
     /// Final values of the shared counters. Counter N is at index N.
@@ -225,6 +227,19 @@ pub struct Watch {
     pub stayed: bool,
     /// In the order of arrival.
     pub notices: Vec<DisconnectNotice>,
+    /// Publisher and number of each publish, in the order of arrival.
+    pub publishes: Vec<(u32, u64)>,
+}
+
+/// What one publisher sent. Its publishes have numbers from 1.
+#[derive(Debug, Default)]
+pub struct Publishes {
+    /// When each was sent first.
+    pub sent: Vec<u64>,
+    /// The number of the last one that was accepted.
+    pub accepted: usize,
+    /// The status by which the last one was refused for good.
+    pub refused: Option<u16>,
 }
 
 /// A disconnect that a watcher received.

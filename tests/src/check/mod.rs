@@ -11,6 +11,7 @@ mod history;
 mod inspector;
 mod judge;
 mod progress;
+mod publisher;
 pub(crate) mod random;
 mod report;
 mod run;
@@ -19,8 +20,8 @@ mod watcher;
 
 pub use frontend::io_nodes;
 pub use history::{
-    ClientTrace, Delivery, DeliveryKind, DisconnectNotice, Ended, EventId, History, Numbers, Record, ReleaseAnswers,
-    Sent, Watch,
+    ClientTrace, Delivery, DeliveryKind, DisconnectNotice, Ended, EventId, History, Numbers, Publishes, Record,
+    ReleaseAnswers, Sent, Watch,
 };
 pub use judge::{CheckedCounts, Verdict, Violation, ViolationKind, judge};
 pub use progress::Progress;

@@ -118,6 +118,8 @@ impl Report {
             "effects": counts.effects,
             "increments": counts.increments,
             "deliveries": counts.deliveries,
+            "publishes": counts.publishes,
+            "published": counts.published,
             "found": found.collect::<Map<_, _>>(),
             "violations": violations.collect::<Vec<_>>(),
             "milliseconds": {
@@ -153,6 +155,13 @@ impl fmt::Display for Report {
             "effects       {}, {} deliveries; {} increments of shared counters",
             counts.effects, counts.deliveries, counts.increments
         )?;
+        if counts.publishes > 0 {
+            writeln!(
+                f,
+                "publishes     {} accepted, {} deliveries to watchers",
+                counts.publishes, counts.published
+            )?;
+        }
         writeln!(
             f,
             "time          {:.1?} sending, {:.1?} settling; acknowledgement latency {:.1?} (median), {:.1?} (p99), \

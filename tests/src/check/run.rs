@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::client::{self, Phase, SharedState};
-use super::history::{History, Record, Watch};
+use super::history::{History, Publishes, Record, Watch};
 use super::inspector::Inspector;
 use super::progress::Progress;
+use super::publisher;
 use super::report::Report;
 use super::socket::{Target, Targets};
 use super::watcher;
@@ -51,6 +52,10 @@ pub struct Settings {
     pub attributes: bool,
     /// Share of messages that set a timer of their client.
     pub timers: f64,
+    /// Number of programs that publish through the server API, if the run has one.
+    pub publishers: usize,
+    /// Publishes of one publisher per second.
+    pub publish_rate: f64,
     /// Time-out at the end for messages in flight, for disconnects, and for answers of the cluster.
     pub patience: Duration,
     /// The cluster's `refuse-after-ms`: the shortest wait of a message before it is refused.
@@ -78,6 +83,8 @@ impl Default for Settings {
             increments: 0.2,
             attributes: false,
             timers: 0.0,
+            publishers: 4,
+            publish_rate: 20.0,
             patience: Duration::from_secs(30),
             refuse_after: Duration::from_secs(10),
             quiet: Duration::from_secs(1),
@@ -92,6 +99,7 @@ pub struct Check {
     phases: watch::Sender<Phase>,
     clients: JoinSet<()>,
     watchers: JoinSet<Vec<Watch>>,
+    publishers: JoinSet<(usize, Publishes)>,
     watching: watch::Sender<Phase>,
     inspector: Inspector,
 }
@@ -142,6 +150,7 @@ impl Check {
             phases,
             clients,
             watchers,
+            publishers: JoinSet::new(),
             watching,
             inspector,
         };
@@ -175,6 +184,24 @@ impl Check {
         Ok(())
     }
 
+    /// Starts to publish through the server API of the nodes that are added, with this key.
+    pub fn publish(&mut self, api_key: &str) {
+        for number in 0..self.shared.settings.publishers {
+            let (shared, phases) = (self.shared.clone(), self.phases.subscribe());
+            let publishing = publisher::run(shared, number, api_key.to_owned(), phases);
+            self.publishers.spawn(async move { (number, publishing.await) });
+        }
+    }
+
+    /// Adds a node that serves the server API, as `http://host:port`. Publishers use the next one when a node does not answer.
+    ///
+    /// # Panics
+    /// If a publisher has panicked.
+    pub fn add_api(&self, url: &str) {
+        let mut apis = self.shared.apis.write().expect("no holder of this lock panics");
+        apis.push(url.to_owned());
+    }
+
     /// The live counters.
     pub fn progress(&self) -> Arc<Progress> {
         self.shared.progress.clone()
@@ -205,6 +232,11 @@ impl Check {
         let stopped_at = self.shared.progress.now();
         self.enter(Phase::Listening);
         let patience = self.shared.settings.patience;
+        let mut publishes = Vec::new();
+        while let Some(done) = self.publishers.join_next().await {
+            publishes.extend(done);
+        }
+        publishes.sort_by_key(|(number, _)| *number);
         let settled = self.settle(patience).await;
         let settled_at = self.shared.progress.now();
 
@@ -218,6 +250,7 @@ impl Check {
             refuse_after: self.shared.settings.refuse_after.mul_f64(0.9).as_micros() as u64,
             traces: self.shared.take_traces(),
             watches: Vec::new(),
+            publishes: publishes.into_iter().map(|(_, publishes)| publishes).collect(),
             releases: self.shared.take_releases(),
             counters: Vec::new(),
         };

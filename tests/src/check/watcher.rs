@@ -1,4 +1,4 @@
-//! A client that receives the disconnects of others. It reconnects when its connection ends; each connection is a [`Watch`].
+//! A client that receives the disconnects of others, and what publishers send. It reconnects when its connection ends; each connection is a [`Watch`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,11 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{Phase, SharedState};
 use super::history::{DisconnectNotice, EventId, Watch};
+use super::publisher;
 use super::socket::{Packet, Socket, Target};
 
+/// The channel that the handler subscribes watchers to.
+pub(super) const CHANNEL: &str = "watchers";
 const PAUSE: Duration = Duration::from_millis(100);
 const WELCOME: Duration = Duration::from_secs(30);
 
@@ -89,6 +92,10 @@ async fn listen(
                     shared.progress.has_received();
                     watch.notices.extend(notice(shared, &args));
                 }
+                Ok(Packet::Event(event, args, _)) if event == publisher::EVENT => {
+                    shared.progress.has_received();
+                    watch.publishes.extend(publish(shared, &args));
+                }
                 Ok(Packet::Disconnect) | Err(_) => return false,
                 Ok(_) => {}
             },
@@ -103,6 +110,13 @@ async fn listen(
 async fn left(phases: &mut watch::Receiver<Phase>) {
     // A dropped sender ends the run as well.
     let _ = phases.wait_for(|phase| *phase == Phase::Leaving).await;
+}
+
+/// Publisher and number, if it is a publish of this run.
+fn publish(shared: &SharedState, args: &[Value]) -> Option<(u32, u64)> {
+    let is_of_run = args.first()?.as_str()? == shared.run;
+    let (publisher, number) = (args.get(1)?.as_u64()?, args.get(2)?.as_u64()?);
+    is_of_run.then_some((publisher as u32, number))
 }
 
 /// The disconnect, if it is of a client of this run.

@@ -14,6 +14,20 @@ const LONG_LEASE: Duration = Duration::from_secs(10);
 /// Pause after which a node has lost its lease without knowing it, in milliseconds.
 const ZOMBIE: std::ops::Range<u64> = 4_200..4_600;
 
+/// The server API of each node.
+const API: &str = r#"
+[api]
+listen = "127.0.0.1:0"
+
+[[api.key]]
+name = "publisher"
+key = "0123456789abcdef0123456789abcdef"
+namespaces = ["/"]
+permissions = ["publish"]
+calls-per-second = 10000
+"#;
+const API_KEY: &str = "0123456789abcdef0123456789abcdef";
+
 async fn bed(plan: Plan, lease: Duration, ios: usize, apps: usize) -> (RedisServer, Testbed) {
     let redis = Redis::new().start().await;
     let bed = Testbed::of(cluster(redis.url(), plan, lease), plan, ios, apps).await;
@@ -46,6 +60,31 @@ pub(super) async fn app_nodes_killed(plan: Plan) -> Report {
         bed.await_progress().await;
     }
     bed.finish_undisturbed("app-nodes-killed").await
+}
+
+/// Kills app-nodes that serve the server API, and replaces them, while programs publish through it.
+pub(super) async fn api_nodes_killed(plan: Plan) -> Report {
+    let redis = Redis::new().start().await;
+    let mut bed = Testbed::of(cluster(redis.url(), plan, LEASE).settings(API), plan, 2, 3).await;
+    for app in &bed.apps {
+        bed.check.add_api(&app.api_url().await);
+    }
+    bed.check.publish(API_KEY);
+    for _ in 0..plan.rounds * 2 {
+        bed.wait(300..1_000).await;
+        let victim = bed.random.below(3);
+        bed.apps[victim].kill9().await;
+        let next = bed.cluster.start_app().await;
+        bed.check.add_api(&next.api_url().await);
+        bed.replace_app(victim, next);
+        bed.await_progress().await;
+    }
+    let report = bed.finish_undisturbed("api-nodes-killed").await;
+    assert!(
+        report.verdict.counts.publishes > 40,
+        "too few publishes for a verdict: {report}"
+    );
+    report
 }
 
 /// Pauses an app-node until its partitions have moved; resumed, it tries to commit the events that it had begun.

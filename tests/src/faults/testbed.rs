@@ -233,6 +233,8 @@ async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
         increments: INCREMENTS,
         attributes: plan.attributes,
         timers: TIMERS,
+        // Each publish waits for the lease of a killed node.
+        publishers: 16,
         refuse_after: REFUSE_AFTER,
         patience: PATIENCE,
         seed: plan.seed,

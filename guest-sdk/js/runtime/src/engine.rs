@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rquickjs::context::EvalOptions;
 use rquickjs::function::Args;
 use rquickjs::promise::PromiseState;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Module, Object, Persistent, Runtime, Value};
+use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Module, Object, Persistent, Promise, Runtime, Value};
 
 use crate::bindings::plugnode::app::types;
 use crate::bindings::plugnode::script::source;
@@ -27,6 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(9);
 thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Whether the script has changed built-in functions so that the runtime no longer works.
+    static IS_DAMAGED: Cell<bool> = const { Cell::new(false) };
     static CALL: RefCell<Option<types::Context>> = const { RefCell::new(None) };
     /// `trackRejection` of `internal.js`; none until that module has run.
     static TRACK_REJECTION: RefCell<Option<Persistent<Function<'static>>>> = const { RefCell::new(None) };
@@ -45,6 +47,7 @@ struct Functions {
     dispatch: Persistent<Function<'static>>,
     advance: Persistent<Function<'static>>,
     abort: Persistent<Function<'static>>,
+    set_wrapper: Persistent<Function<'static>>,
     run_common: Persistent<Function<'static>>,
 }
 
@@ -71,6 +74,10 @@ pub(crate) fn start(config: Vec<(String, String)>) -> Result<(), String> {
 
 /// Handles an event.
 pub(crate) fn handle(event: types::Event, context: types::Context) -> Result<(), types::HandlerError> {
+    if IS_DAMAGED.get() {
+        // Ends the instance. The host handles the event again in a new one.
+        panic!("an earlier event changed built-in functions that the runtime needs; a new instance takes the place of this one");
+    }
     if ENGINE.with_borrow(Option::is_none) {
         let config = store::get_all().unwrap_or_default();
         start(config).map_err(types::HandlerError::Reject)?;
@@ -148,6 +155,7 @@ fn prepare(ctx: &Ctx<'_>, config: Vec<(String, String)>) -> rquickjs::Result<Fun
     TRACK_REJECTION.set(Some(function("trackRejection")?));
     Ok(Functions {
         run_common: function("runCommon")?,
+        set_wrapper: function("setWrapper")?,
         dispatch: function("dispatch")?,
         advance: function("advance")?,
         abort: function("abort")?,
@@ -163,7 +171,7 @@ fn evaluate(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
     let text = source::read(name).unwrap_or_default();
     let text = String::from_utf8(text).map_err(|_| format!("{name} is not UTF-8"))?;
     let evaluated = if is_module(name, &text) {
-        Module::evaluate(ctx.clone(), name.as_str(), text).map(Some)
+        evaluate_module(ctx, name, &text).map(Some)
     } else {
         evaluate_common(ctx, functions, name, &text).map(|()| None)
     };
@@ -182,6 +190,17 @@ fn evaluate(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
         }
         PromiseState::Pending => Err(format!("{name}: a top-level await never completes")),
     }
+}
+
+/// Evaluates an ES module, whose `import.meta` is that of a file at the root.
+fn evaluate_module<'js>(ctx: &Ctx<'js>, name: &str, text: &str) -> rquickjs::Result<Promise<'js>> {
+    let module = Module::declare(ctx.clone(), name, text)?;
+    let meta = module.meta()?;
+    meta.set("url", format!("file:///{name}"))?;
+    meta.set("filename", format!("/{name}"))?;
+    meta.set("dirname", "/")?;
+    let (_, promise) = module.eval()?;
+    Ok(promise)
 }
 
 /// Whether a script is an ES module; like Node, by its extension, otherwise by its syntax.
@@ -204,7 +223,11 @@ fn evaluate_common(ctx: &Ctx<'_>, functions: &Functions, name: &str, text: &str)
     let mut options = EvalOptions::default();
     options.strict = false;
     options.filename = Some(name.to_owned());
-    let text = format!("(function (exports, require, module, __filename, __dirname) {{{text}\n}})");
+    const HEAD: &str = "(function (exports, require, module, __filename, __dirname) {";
+    let text = format!("{HEAD}{text}\n}})");
+    // Columns of errors on the first line are shown without the wrapper.
+    let set_wrapper = functions.set_wrapper.clone().restore(ctx)?;
+    set_wrapper.call::<_, ()>((name, HEAD.len()))?;
     let body: Function<'_> = ctx.eval_with_options(text, options)?;
     functions.run_common.clone().restore(ctx)?.call((body, name))
 }
@@ -240,9 +263,17 @@ fn run_to_end(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
     }
 }
 
+/// The text of an error that `internal.js` could not format, because the script has changed what formatting relies on, without the
+/// runtime's own stack frames.
+fn without_own_frames(text: &str) -> String {
+    let is_own = |line: &str| line.trim_start().starts_with("at ") && ["<input>", "plugnode:", "(native)"].iter().any(|own| line.contains(own));
+    let kept: Vec<_> = text.lines().filter(|line| !is_own(line)).collect();
+    kept.join("\n").trim_end().to_owned()
+}
+
 /// Aborts the current event and formats its error: the message, and the position in the script's own files.
 fn explain<'js>(ctx: &Ctx<'js>, functions: &Functions, error: CaughtError<'js>) -> String {
-    let fallback = error.to_string();
+    let fallback = without_own_frames(&error.to_string());
     // After a time-out, formatting the error needs time of its own.
     DEADLINE.set(Some(Instant::now() + Duration::from_millis(40)));
     let thrown = match error {
@@ -252,5 +283,8 @@ fn explain<'js>(ctx: &Ctx<'js>, functions: &Functions, error: CaughtError<'js>) 
     };
     let abort = functions.abort.clone().restore(ctx);
     let explained = abort.and_then(|abort| abort.call::<_, String>((thrown,)));
-    explained.unwrap_or(fallback)
+    explained.unwrap_or_else(|_| {
+        IS_DAMAGED.set(true);
+        fallback
+    })
 }

@@ -62,6 +62,9 @@ pub(crate) fn push<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, event: Event) -> R
                     }
                 }
             }
+            if custom.content_type.as_deref() == Some("application/json") {
+                check_depth(ctx, &custom.data)?;
+            }
             args.push_arg(custom.kind)?;
             args.push_arg(TypedArray::<u8>::new(ctx.clone(), custom.data)?)?;
             args.push_arg(custom.content_type)
@@ -78,10 +81,7 @@ fn push_client(args: &mut Args<'_>, kind: &str, client: Client) -> Result<()> {
 }
 
 fn push_payload<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, payload: Payload) -> Result<()> {
-    if depth(&payload.json) > MAX_DEPTH {
-        let reason = format!("the arguments are nested more than {MAX_DEPTH} levels deep");
-        return Err(Exception::throw_range(ctx, &reason));
-    }
+    check_depth(ctx, payload.json.as_bytes())?;
     args.push_arg(payload.json)?;
     if payload.attachments.is_empty() {
         return args.push_arg(Undefined);
@@ -109,11 +109,19 @@ fn reason_text(reason: DisconnectReason) -> String {
     text.to_owned()
 }
 
+fn check_depth(ctx: &Ctx<'_>, json: &[u8]) -> Result<()> {
+    if depth(json) > MAX_DEPTH {
+        let reason = format!("the arguments are nested more than {MAX_DEPTH} levels deep");
+        return Err(Exception::throw_range(ctx, &reason));
+    }
+    Ok(())
+}
+
 /// The nesting depth of JSON.
-fn depth(json: &str) -> usize {
+fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut is_escaped) = (false, false);
-    for byte in json.bytes() {
+    for byte in json {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if in_string => is_escaped = true,

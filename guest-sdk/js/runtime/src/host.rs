@@ -4,7 +4,7 @@ use rquickjs::function::{Func, Opt};
 use rquickjs::{Ctx, Exception, FromJs, Object, Result, TypedArray, Value};
 
 use crate::bindings::plugnode::app::types::Payload;
-use crate::bindings::plugnode::app::{kv, outbox, schedule};
+use crate::bindings::plugnode::app::{kv, outbox, presence, schedule};
 use crate::bindings::plugnode::script::source;
 use crate::bindings::wasi::keyvalue::store;
 use crate::bindings::wasi::logging::logging;
@@ -32,6 +32,8 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     host.set("timerAt", Func::from(timer_at))?;
     host.set("timerEvery", Func::from(timer_every))?;
     host.set("timerCancel", Func::from(timer_cancel))?;
+    host.set("presenceCount", Func::from(presence_count))?;
+    host.set("presenceMembers", Func::from(presence_members))?;
     host.set("log", Func::from(log))?;
     host.set("read", Func::from(read))?;
     host.set("context", Func::from(context))?;
@@ -311,6 +313,37 @@ fn check_schedule<T>(ctx: &Ctx<'_>, result: std::result::Result<T, schedule::Err
     })
 }
 
+fn presence_count(ctx: Ctx<'_>, channel: String) -> Result<f64> {
+    check_presence(&ctx, presence::count(&channel)).map(|count| count as f64)
+}
+
+/// The clients in a channel: for each its id, when it joined, and its attributes as JSON.
+fn presence_members<'js>(ctx: Ctx<'js>, channel: String) -> Result<Vec<Object<'js>>> {
+    let mut members = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = check_presence(&ctx, presence::members(&channel, cursor))?;
+        for member in page.members {
+            let object = Object::new(ctx.clone())?;
+            object.set("id", member.client)?;
+            object.set("since", member.since_ms as f64)?;
+            object.set("attributes", member.attributes)?;
+            members.push(object);
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(members);
+        }
+    }
+}
+
+/// Throws the error of `presence`.
+fn check_presence<T>(ctx: &Ctx<'_>, result: std::result::Result<T, presence::Error>) -> Result<T> {
+    result.map_err(|error| match error {
+        presence::Error::Denied(reason) | presence::Error::Other(reason) => Exception::throw_message(ctx, &reason),
+    })
+}
+
 /// Levels: 0 debug, 1 info, 2 warning, 3 error.
 fn log(level: u8, context: String, message: String) {
     let level = match level {
@@ -338,8 +371,10 @@ fn context<'js>(ctx: Ctx<'js>) -> Result<Option<Object<'js>>> {
     context.set("instance", call.instance)?;
     context.set("release", call.release)?;
     for (name, value) in call.extra {
-        if let Some(fact) = name.strip_prefix("timer-") {
-            context.set(fact, value)?;
+        match name.strip_prefix("timer-") {
+            Some(fact) => context.set(fact, value)?,
+            None if name == "ack-id" => context.set(name, value)?,
+            None => {}
         }
     }
     Ok(Some(context))

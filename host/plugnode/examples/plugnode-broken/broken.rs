@@ -10,7 +10,8 @@ use plugnode::message::{
     SessionId, has_timers,
 };
 use plugnode::transport::{
-    Commits, Delivery, Events, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Transport, Verdict,
+    Commits, ConflictedOutcome, Delivery, Events, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result,
+    Transport, Verdict,
 };
 
 use crate::fault::{Fault, HitCounter};
@@ -284,7 +285,7 @@ struct BrokenCommits {
 
 #[async_trait]
 impl Commits for BrokenCommits {
-    async fn commit(&self, mut outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
+    async fn commit(&self, mut outcomes: Vec<Outcome>) -> Result<Vec<ConflictedOutcome>> {
         for Outcome { id, verdict, .. } in &mut outcomes {
             match verdict {
                 Verdict::Done(effects) if is_counted(effects) => self.break_effects(*id, effects),

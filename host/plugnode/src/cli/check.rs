@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bytes::Bytes;
 
+use super::component_file;
 use super::runtime;
 use super::terminal::{during, say};
 use plugnode_process::shutdown::Shutdown;
@@ -106,8 +107,7 @@ fn configured(file: &Path, component: Option<&Path>) -> Result<Vec<App>> {
 /// Checks one component and prints the result. Returns whether it can run.
 async fn check_one(app: &App) -> Result<bool> {
     let file = app.component.display();
-    let bytes = std::fs::read(&app.component).with_context(|| format!("cannot read {file}"))?;
-    let bytes = Bytes::from(bytes);
+    let bytes = Bytes::from(component_file::read(&app.component)?);
     let engine = Engine::new(EngineSettings {
         max_instances: 1,
         max_memory: app.handler.limits.memory,

@@ -16,7 +16,7 @@ use super::format::{json_page, parse_span, parse_time};
 use super::rollout;
 use super::terminal::{during, say};
 use plugnode_message::{EventId, Namespace, now_ms};
-use plugnode_transport::{DeadFilter, DeadLetter, DeadLetters, Operations, Revival, Sweep};
+use plugnode_transport::{DeadFilter, DeadLetter, DeadLetters, Operations, RetryResult, Sweep};
 
 /// More letters than any transport keeps.
 const ALL: usize = 1_000_000;
@@ -170,13 +170,13 @@ async fn run(verb: &DeadVerb, cluster: &dyn DeadLetters, out: &mut dyn Write) ->
         }
         DeadVerb::Retry(which) if which.ids.len() == 1 => {
             let id = which.ids[0];
-            let revival = cluster.revive(id).await.with_context(|| format!("cannot retry {id}"))?;
-            writeln!(out, "{id}: {}", result_in_words(Some(revival)))?;
-            Ok(revival == Revival::Queued)
+            let result = cluster.retry(id).await.with_context(|| format!("cannot retry {id}"))?;
+            writeln!(out, "{id}: {}", result_in_words(Some(result)))?;
+            Ok(result == RetryResult::Queued)
         }
         DeadVerb::Drop(which) if which.ids.len() == 1 => {
             let id = which.ids[0];
-            let was_there = cluster.bury(id).await.with_context(|| format!("cannot drop {id}"))?;
+            let was_there = cluster.delete(id).await.with_context(|| format!("cannot drop {id}"))?;
             writeln!(out, "{id}: {}", if was_there { result_in_words(None) } else { UNKNOWN })?;
             Ok(was_there)
         }
@@ -198,13 +198,13 @@ async fn sweep(retries: bool, which: &Selection, cluster: &dyn DeadLetters, out:
             let swept = cluster.sweep(&sweep, cursor.take()).await;
             let swept = swept.with_context(|| format!("cannot {verb} more than the first {} letters", done.get()))?;
             seen.set(seen.get() + swept.seen);
-            for (id, revival) in swept.letters {
-                all_done &= revival.is_none_or(|revival| revival == Revival::Queued);
+            for (id, result) in swept.letters {
+                all_done &= result.is_none_or(|result| result == RetryResult::Queued);
                 done.set(done.get() + 1);
                 if let Some(missing) = &mut missing {
                     missing.remove(&id);
                 }
-                writeln!(out, "{id}: {}", result_in_words(revival))?;
+                writeln!(out, "{id}: {}", result_in_words(result))?;
             }
             cursor = swept.next;
             if cursor.is_none() || missing.as_ref().is_some_and(HashSet::is_empty) {
@@ -224,14 +224,14 @@ async fn sweep(retries: bool, which: &Selection, cluster: &dyn DeadLetters, out:
     during(progress, say, sweeping).await
 }
 
-/// Result for one letter: of a drop if there is no revival.
-fn result_in_words(revival: Option<Revival>) -> &'static str {
-    match revival {
+/// Result for one letter: of a drop if there is no result.
+fn result_in_words(result: Option<RetryResult>) -> &'static str {
+    match result {
         None => "dropped",
-        Some(Revival::Queued) => "will be retried, with a new id",
-        Some(Revival::Unknown) => UNKNOWN,
-        Some(Revival::ClientGone) => CLIENT_GONE,
-        Some(Revival::Foreign) => FOREIGN,
+        Some(RetryResult::Queued) => "will be retried, with a new id",
+        Some(RetryResult::Unknown) => UNKNOWN,
+        Some(RetryResult::ClientGone) => CLIENT_GONE,
+        Some(RetryResult::Foreign) => FOREIGN,
     }
 }
 

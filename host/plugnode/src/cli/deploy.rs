@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::author::parse_message;
 use super::cluster::{ClusterArgs, ClusterConnection};
+use super::component_file;
 use super::format::{parse_percent, parse_span};
 use super::release_request::{NextStep, ReleaseRequest};
 use super::rollout::{self, FollowLimits, RequestedRelease, Strategy};
@@ -128,7 +129,7 @@ async fn request_deploy(
 /// Reads the file, and checks that it is a component with a handler.
 fn read_component(args: &DeployArgs) -> Result<Bytes> {
     let file = args.component.display();
-    let bytes = std::fs::read(&args.component).with_context(|| format!("cannot read {file}"))?;
+    let bytes = component_file::read(&args.component)?;
     ComponentInfo::of_handler(&bytes).with_context(|| format!("cannot deploy {file}"))?;
     Ok(bytes.into())
 }

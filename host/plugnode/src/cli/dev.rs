@@ -21,7 +21,7 @@ use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
 use plugnode_server::config::{Config, HttpSettings};
-use plugnode_transport::Standing;
+use plugnode_transport::LeaseHealth;
 
 /// Arguments of `plugnode dev`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +67,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<ExitCode> {
         let errors = Arc::new(ErrorOverlay::new(project.folder(), &first));
         let (overlay, forward_errors) = errors.for_frontend();
         let node = tokio::select! {
-            () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await),
+            () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &LeaseHealth::default()).await),
             node = Node::start_with_overlay(&config, &shutdown, overlay) => node.map_err(|error| project.name_in(&error, &built.file))?,
         };
         if !config.frontend.static_dir.is_dir() {
@@ -111,7 +111,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<ExitCode> {
                 shutdown.clone(),
             ));
         }
-        Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await)
+        Ok(runtime::drain(&shutdown, deadline(&config), &LeaseHealth::default()).await)
     })
 }
 

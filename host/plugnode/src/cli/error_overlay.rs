@@ -127,14 +127,14 @@ impl ErrorOverlay {
             else {
                 continue;
             };
-            let release = letter.death.release.clone().unwrap_or_default();
+            let release = letter.cause.release.clone().unwrap_or_default();
             let is_known = last == Some(letter.id);
             last = Some(letter.id);
             if is_known || self.state.borrow().earlier.contains(&release) {
                 continue;
             }
             let title = format!("The handler failed: {}", event_name(&letter));
-            let error = self.error(&title, &letter.death.reason);
+            let error = self.error(&title, &letter.cause.reason);
             self.state.send_modify(|state| {
                 if !state.is_build {
                     state.error = error;

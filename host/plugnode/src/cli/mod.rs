@@ -10,6 +10,7 @@
 mod build;
 mod check;
 mod compile;
+mod component_file;
 mod config;
 mod dead;
 mod deploy;

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+pub(super) use from_node::{line_of_pattern, namespaces_in};
+
 /// Arguments of `plugnode new`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -42,7 +44,7 @@ pub enum Language {
     Python,
 }
 
-/// Path and contents of a file. `{{name}}`, `{{module}}` and `{{sdk}}` in the contents are replaced.
+/// Path and contents of a file. `{{name}}`, `{{module}}`, `{{component}}` and `{{sdk}}` in the contents are replaced.
 type TemplateFile = (&'static str, &'static str);
 
 macro_rules! template {
@@ -53,6 +55,7 @@ const RUST: &[TemplateFile] = template! {
     "Cargo.toml" from "rust/Cargo.toml.in",
     "src/lib.rs" from "rust/lib.rs.in",
     "events.toml" from "rust/events.toml.in",
+    "plugnode.toml" from "rust/plugnode.toml.in",
     "README.md" from "rust/README.md.in",
     ".gitignore" from "rust/gitignore.in",
 };
@@ -61,6 +64,7 @@ const JS: &[TemplateFile] = template! {
     "jsconfig.json" from "js/jsconfig.json.in",
     "server.js" from "js/server.js.in",
     "events.toml" from "js/events.toml.in",
+    "plugnode.toml" from "plugnode.toml.in",
     "README.md" from "js/README.md.in",
     ".gitignore" from "js/gitignore.in",
 };
@@ -69,6 +73,7 @@ const TS: &[TemplateFile] = template! {
     "tsconfig.json" from "ts/tsconfig.json.in",
     "server.ts" from "ts/server.ts.in",
     "events.toml" from "js/events.toml.in",
+    "plugnode.toml" from "plugnode.toml.in",
     "README.md" from "ts/README.md.in",
     ".gitignore" from "ts/gitignore.in",
 };
@@ -76,6 +81,7 @@ const PYTHON: &[TemplateFile] = template! {
     "app.py" from "python/app.py.in",
     "events.toml" from "python/events.toml.in",
     "pyproject.toml" from "python/pyproject.toml.in",
+    "plugnode.toml" from "plugnode.toml.in",
     "README.md" from "python/README.md.in",
     ".gitignore" from "python/gitignore.in",
 };
@@ -104,9 +110,14 @@ pub(super) fn new(args: &NewArgs) -> Result<ExitCode> {
         );
     }
     let sdk = sdk(args.sdk.as_deref())?;
+    let component = match args.lang {
+        Language::Python => "app.wasm",
+        _ => "server.wasm",
+    };
     let fill = |text: &str| {
         text.replace("{{name}}", name)
             .replace("{{module}}", &name.replace('-', "_"))
+            .replace("{{component}}", component)
             .replace("{{sdk}}", &sdk)
     };
     let (files, shared): (_, &[TemplateFile]) = match args.lang {

@@ -93,7 +93,10 @@ impl Node {
                 ApiSetup::read(
                     &config.api,
                     &config.http,
-                    config.apps.iter().map(|app| app.namespace.as_str()),
+                    config
+                        .apps
+                        .iter()
+                        .map(|app| (app.namespace.as_str(), &app.handler.presence.channels[..])),
                 )?,
             )),
             None => None,
@@ -238,9 +241,9 @@ impl Port {
                 port.drained(NO_LIMIT).await;
             });
         } else {
-            let standing = transport.nodes.standing();
+            let lease_health = transport.nodes.lease_health();
             let ready = move || Readiness {
-                problem: standing.problem().or_else(|| pressure.problem()),
+                problem: lease_health.problem().or_else(|| pressure.problem()),
                 renewed: None,
             };
             let service = Health::new(frontend, Arc::new(ready), shutdown.clone());
@@ -256,8 +259,8 @@ impl Port {
 
 /// Checks that the leases of this process are renewed in time.
 fn lease_check(transport: &Transport) -> Check {
-    let standing = transport.nodes.standing();
-    Check::new("lease", move || future::ready(verdict(standing.problem())))
+    let lease_health = transport.nodes.lease_health();
+    Check::new("lease", move || future::ready(verdict(lease_health.problem())))
 }
 
 /// Checks that the transport answers, by listing the io-nodes.

@@ -1,6 +1,7 @@
 //! A handler during development: a script, a component file, or a folder. Builds it, watches its sources, and loads its settings for
 //! this machine.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,10 +10,12 @@ use bytes::Bytes;
 
 use super::build_command::BuildCommand;
 use super::cargo;
+use super::new::{line_of_pattern, namespaces_in};
 use super::redeploy::ComponentSource;
 use super::runtime;
-use super::script::{build_component, find_script};
+use super::script::{build_component, find_script, is_python};
 use super::source_watcher::SourceWatcher;
+use super::terminal::say;
 use plugnode_server::config::{App, Build, Config, Role};
 
 /// Name of the optional settings file beside a handler.
@@ -65,9 +68,12 @@ impl Project {
             None => match find_script(path)? {
                 Some(script) => Kind::Script(script, temporary()?),
                 None if path.is_dir() => bail!(
-                    "{} has no Cargo.toml, no package.json, no pyproject.toml and no plugnode.toml with [build] command; name a script, a \
-                     .wasm file or the folder of a handler",
-                    path.display()
+                    "{} has no Cargo.toml, no package.json, no pyproject.toml and no plugnode.toml with [build] command; name {}",
+                    path.display(),
+                    script_in(path).map_or_else(
+                        || "a script, a .wasm file or the folder of a handler".to_owned(),
+                        |script| format!("the script: {}", script.display())
+                    )
                 ),
                 None => Kind::Component,
             },
@@ -159,14 +165,19 @@ impl Project {
             overrides(config);
             let is_script = self.is_script();
             if config.apps.is_empty() {
-                let mut app = App::default();
-                app.handler.grants.keyvalue.push("default".into());
-                if is_script {
-                    // As in Node: one instance has all state, and middlewares can refuse clients.
-                    app.handler.instances = 1;
-                    app.handler.admission = true;
+                for namespace in self.namespaces() {
+                    let mut app = App {
+                        namespace,
+                        ..App::default()
+                    };
+                    app.handler.grants.keyvalue.push("default".into());
+                    if is_script {
+                        // As in Node: one instance has all state, and middlewares can refuse clients.
+                        app.handler.instances = 1;
+                        app.handler.admission = true;
+                    }
+                    config.apps.push(app);
                 }
-                config.apps.push(app);
             }
             // A script with several namespaces has one app for each.
             let configured = config.apps[0].component.clone();
@@ -178,6 +189,22 @@ impl Project {
             }
         })?;
         Ok(config)
+    }
+
+    /// The namespaces of its clients, if no settings say otherwise.
+    fn namespaces(&self) -> BTreeSet<String> {
+        let text = match &self.kind {
+            Kind::Script(script, _) if !is_python(script) => std::fs::read_to_string(script).unwrap_or_default(),
+            _ => String::new(),
+        };
+        if let Some(line) = line_of_pattern(&text) {
+            say(&format!(
+                "line {line} of {} defines namespaces by a pattern, to which clients cannot connect yet: write a {SETTINGS} by plugnode new \
+                 --from, and add an [[app]] for them",
+                self.path.display()
+            ));
+        }
+        namespaces_in(&text)
     }
 
     fn is_script(&self) -> bool {
@@ -205,6 +232,15 @@ impl ComponentSource for Project {
 /// Environment variables with settings. Unprefixed ones, which other programs use too, apply to `run` only.
 fn variables() -> impl Iterator<Item = (String, String)> {
     runtime::variables().filter(|(name, _)| name.starts_with("PLUGNODE_"))
+}
+
+/// A script with a usual name in a folder that does not say which file is its program.
+fn script_in(folder: &Path) -> Option<PathBuf> {
+    let names = ["server", "index", "app", "main"];
+    let files = names
+        .iter()
+        .flat_map(|name| ["js", "mjs", "cjs", "ts", "py"].map(|extension| folder.join(format!("{name}.{extension}"))));
+    files.into_iter().find(|file| file.is_file())
 }
 
 async fn read(file: &Path) -> Result<Bytes> {

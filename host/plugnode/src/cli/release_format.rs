@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::format::{first_line, milliseconds, plain, time};
-use plugnode_release::{Counts, Origin, Phase, Release, ReleaseState, Stage};
+use plugnode_release::{Counts, NodeStage, Origin, Phase, Release, ReleaseState};
 
 /// Author and message of a release, to follow the time of its request: ` by ada@host (message)`.
 pub(super) fn signature(release: &Release) -> String {
@@ -50,15 +50,15 @@ pub(super) fn state_name(state: &ReleaseState) -> &'static str {
 }
 
 /// A node's stage, as a predicate that follows the node's name.
-pub(super) fn stage_in_words(stage: &Stage) -> String {
+pub(super) fn stage_in_words(stage: &NodeStage) -> String {
     match stage {
-        Stage::Fetching => "fetches it".to_owned(),
-        Stage::Compiling => "compiles it".to_owned(),
-        Stage::Starting => "starts instances of it".to_owned(),
-        Stage::Ready => "is ready for it".to_owned(),
-        Stage::Proven => "has answered first events with it".to_owned(),
-        Stage::Failed(reason) => format!("cannot use it: {}", first_line(reason)),
-        Stage::Behind(reason) => format!("cannot use it yet: {}", first_line(reason)),
+        NodeStage::Fetching => "fetches it".to_owned(),
+        NodeStage::Compiling => "compiles it".to_owned(),
+        NodeStage::Starting => "starts instances of it".to_owned(),
+        NodeStage::Ready => "is ready for it".to_owned(),
+        NodeStage::Proven => "has answered first events with it".to_owned(),
+        NodeStage::Failed(reason) => format!("cannot use it: {}", first_line(reason)),
+        NodeStage::Behind(reason) => format!("cannot use it yet: {}", first_line(reason)),
     }
 }
 

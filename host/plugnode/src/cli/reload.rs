@@ -104,11 +104,10 @@ impl Reload {
                 changed.push("the keys of tokens".into());
             }
         }
-        if let (Some(api), Some(keys)) = (&reloadable.api, new.api_keys) {
-            api.replace_keys(keys);
-            if self.config.api.keys != read.api.keys {
-                changed.push("the keys of the server API".into());
-            }
+        if let (Some(api), Some(keys)) = (&reloadable.api, new.api_keys)
+            && (api.replace_keys(keys) || self.config.api.keys != read.api.keys)
+        {
+            changed.push("the keys of the server API".into());
         }
         match changed.is_empty() {
             true => info!("configuration reloaded; nothing changed that takes effect without a restart"),

@@ -6,7 +6,7 @@ use super::format::{first_line, seconds};
 use super::release_format::counts_in_json;
 use super::rollout::{NodeProgress, RolloutOutcome, RolloutResult};
 use plugnode_message::Namespace;
-use plugnode_release::Stage;
+use plugnode_release::NodeStage;
 
 /// The result in one sentence. `command` is the one that requested the release.
 pub(super) fn result_in_words(result: &RolloutResult, command: &str) -> String {
@@ -37,7 +37,7 @@ fn in_use_in_words(result: &RolloutResult, command: &str) -> String {
     let (number, digest) = (result.release.number, result.release.digest.short());
     let late = result.nodes.iter().filter(|(_, node)| node.in_use_after.is_none());
     // A node that is ready counts: its next event goes to the release.
-    let has_it = |node: &&NodeProgress| matches!(node.stage, None | Some(Stage::Ready | Stage::Proven));
+    let has_it = |node: &&NodeProgress| matches!(node.stage, None | Some(NodeStage::Ready | NodeStage::Proven));
     let all = result.nodes.len();
     let nodes = match result.nodes.values().filter(has_it).count() {
         count if count < all => format!("{count} of {all} nodes"),
@@ -62,8 +62,8 @@ fn in_use_in_words(result: &RolloutResult, command: &str) -> String {
 /// Why a node does not use the release yet, as a predicate that follows its name.
 fn lateness(node: &NodeProgress) -> String {
     match &node.stage {
-        Some(Stage::Behind(reason)) => format!("is behind and goes on trying: {}", first_line(reason)),
-        Some(Stage::Ready | Stage::Proven) => "has had no event for it yet".to_owned(),
+        Some(NodeStage::Behind(reason)) => format!("is behind and goes on trying: {}", first_line(reason)),
+        Some(NodeStage::Ready | NodeStage::Proven) => "has had no event for it yet".to_owned(),
         _ => "does not use it yet, and goes on".to_owned(),
     }
 }

@@ -13,7 +13,7 @@ use super::signals::{self, LameDuck};
 use super::{log, private_files, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
-use plugnode_transport::{Standing, Transport};
+use plugnode_transport::{LeaseHealth, Transport};
 
 /// Arguments of `plugnode run`.
 #[derive(Debug, clap::Args)]
@@ -57,14 +57,14 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
         };
         let is_serving = lame_duck.is_serving.clone();
         signals::begin_shutdown_by_signal(&shutdown, lame_duck)?;
-        let mut standing = Standing::default();
+        let mut lease_health = LeaseHealth::default();
         let reload = Reload::new(file.clone(), args.roles.clone(), config.clone())?;
         let watched_files = WatchedFile::all(&config)?;
         tokio::select! {
             node = Node::start_over(&config, &shutdown, over) => {
                 let node = node?;
                 is_serving.store(node.address.is_some(), Ordering::Relaxed);
-                standing = node.transport.nodes.standing();
+                lease_health = node.transport.nodes.lease_health();
                 shutdown.spawn(reload.run(node.reloadable.clone(), shutdown.clone()));
                 for file in watched_files {
                     shutdown.spawn(file.deploy(node.transport.operations(), shutdown.clone()));
@@ -74,6 +74,6 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
             () = shutdown.begun() => {}
         }
         let deadline = config.shutdown.deadline;
-        Ok(runtime::drain(&shutdown, deadline, &standing).await)
+        Ok(runtime::drain(&shutdown, deadline, &lease_health).await)
     })
 }

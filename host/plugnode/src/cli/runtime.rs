@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_transport::Standing;
+use plugnode_transport::LeaseHealth;
 
 /// Allowance for open files other than connections: components, pages, logs.
 const OTHER_FILES: u64 = 256;
@@ -57,11 +57,11 @@ const CHECK: Duration = Duration::from_millis(50);
 
 /// Waits for the shutdown to begin, and then for work in progress, until `deadline` or until the transport has been unavailable for
 /// a lease. The exit code is success if all work was finished.
-pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration, standing: &Standing) -> ExitCode {
+pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration, lease_health: &LeaseHealth) -> ExitCode {
     shutdown.begun().await;
     let drained = tokio::select! {
         drained = shutdown.drained(deadline) => drained,
-        () = unavailable(standing) => {
+        () = unavailable(lease_health) => {
             log_limiter::flush();
             metrics::log_counters();
             tracing::warn!(
@@ -84,14 +84,14 @@ pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration, standing: &St
 }
 
 /// Completes when no lease could be renewed for the time of a lease, and at least [`UNAVAILABLE`] of the drain has passed.
-async fn unavailable(standing: &Standing) {
-    let Some(lease) = standing.lease() else {
+async fn unavailable(lease_health: &LeaseHealth) {
+    let Some(lease) = lease_health.lease() else {
         return std::future::pending().await;
     };
     let began = Instant::now();
     loop {
         tokio::time::sleep(CHECK).await;
-        let is_expired = standing.silence().is_some_and(|silence| silence >= lease);
+        let is_expired = lease_health.silence().is_some_and(|silence| silence >= lease);
         if is_expired && began.elapsed() >= UNAVAILABLE {
             return;
         }

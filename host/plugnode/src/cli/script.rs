@@ -5,6 +5,7 @@
 //! checks the syntax.
 
 mod python;
+mod source_map;
 mod syntax;
 mod unsupported;
 
@@ -28,7 +29,7 @@ const PYTHON: Runtime = ("plugnode-py.wasm", "PLUGNODE_PY_RUNTIME");
 /// Environment variable with the path of esbuild.
 const ESBUILD_VARIABLE: &str = "PLUGNODE_ESBUILD";
 /// Modules that the JavaScript runtime provides, with or without the prefix `node:`.
-const BUILT_IN: [&str; 18] = [
+const BUILT_IN: [&str; 22] = [
     "plugnode",
     "plugnode/socket.io",
     "plugnode/cluster",
@@ -47,6 +48,10 @@ const BUILT_IN: [&str; 18] = [
     "timers",
     "timers/promises",
     "process",
+    "stream",
+    "assert",
+    "perf_hooks",
+    "querystring",
 ];
 /// How esbuild marks an inline source map, at the end of a bundle.
 const INLINE_MAP: &str = "//# sourceMappingURL=data:application/json;base64,";
@@ -82,6 +87,11 @@ pub(super) fn is_script(path: &Path) -> bool {
     python::is_program(path) || path.extension().is_some_and(is_known)
 }
 
+/// Whether the script is in Python.
+pub(super) fn is_python(script: &Path) -> bool {
+    python::is_program(script)
+}
+
 /// Builds the component of a script: its runtime component with the script embedded.
 pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Result<Bytes> {
     let language = if python::is_program(script) { PYTHON } else { JAVASCRIPT };
@@ -114,8 +124,9 @@ pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Re
     // A name of its own: the source map refers to the script by the script's name.
     let name = Path::new(&*name).with_extension("bundle.mjs");
     let name = name.to_string_lossy();
-    let map_name = format!("{name}.map");
-    let files = [(&*name, bundle.as_bytes()), (map_name.as_str(), map.as_slice())];
+    let maps = source_map::files(&name, &map)?;
+    let maps = maps.iter().map(|(name, text)| (name.as_str(), text.as_slice()));
+    let files: Vec<_> = std::iter::once((&*name, bundle.as_bytes())).chain(maps).collect();
     Ok(Script::append(&bytes, &files).into())
 }
 
@@ -194,15 +205,17 @@ async fn bundle(script: &Path, reason: &str) -> Result<(String, Vec<u8>)> {
     command.arg(script).args([
         "--bundle",
         "--format=esm",
-        "--platform=neutral",
-        "--main-fields=module,main",
+        // Packages have variants for browsers, which like components have no modules of Node.
+        "--platform=browser",
+        // Otherwise esbuild sets it to "development" for browsers.
+        "--define:process.env.NODE_ENV=process.env.NODE_ENV",
         "--target=es2023",
         "--sourcemap=inline",
         "--log-level=warning",
         "--color=false",
-        "--external:node:*",
     ]);
     command.args(BUILT_IN.map(|name| format!("--external:{name}")));
+    command.args(BUILT_IN.map(|name| format!("--external:node:{name}")));
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.with_context(|| {
         format!(
@@ -212,7 +225,7 @@ async fn bundle(script: &Path, reason: &str) -> Result<(String, Vec<u8>)> {
         )
     })?;
     if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
+        let errors = unsupported::explain(&String::from_utf8_lossy(&output.stderr));
         bail!("{} does not build\n{}", script.display(), errors.trim_end());
     }
     let text = String::from_utf8(output.stdout).context("the bundle that esbuild wrote is not UTF-8")?;

@@ -68,8 +68,11 @@ macro_rules! counters {
             },)*]
         }
 
-        /// Logs all counters that are not zero, in one line.
+        /// Logs all counters that are not zero, in one line. Without any, nothing.
         pub fn log_counters() {
+            if all().iter().all(|(_, count)| *count == 0) {
+                return;
+            }
             tracing::info!($($($name = $counter.logged(),)*)* "counts");
         }
     };

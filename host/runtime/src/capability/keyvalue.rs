@@ -333,7 +333,10 @@ impl InstanceState {
     /// Waits for the store until the event's deadline. If the store fails, or takes more than half of the event's time for
     /// one answer, records a host failure: once the handler has returned, it is decided whether the store is unavailable or
     /// the event reads too much.
-    async fn wait_for_store<T>(&mut self, answer: impl Future<Output = Result<T, KeyValueError>>) -> Result<T, Error> {
+    pub(super) async fn wait_for_store<T>(
+        &mut self,
+        answer: impl Future<Output = Result<T, KeyValueError>>,
+    ) -> Result<T, Error> {
         if let Some(failure) = &self.call.host_failure {
             return Err(Error::Other(failure.reason.clone()));
         }

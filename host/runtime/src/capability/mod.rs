@@ -10,6 +10,7 @@ mod keyvalue;
 mod kv;
 mod logging;
 mod outbox;
+mod presence;
 mod schedule;
 mod script;
 mod wasi;
@@ -28,6 +29,7 @@ pub(super) const ALL: &[Capability] = &[
     keyvalue::CAPABILITY,
     kv::CAPABILITY,
     schedule::CAPABILITY,
+    presence::CAPABILITY,
     config::CAPABILITY,
     logging::CAPABILITY,
     http::CAPABILITY,

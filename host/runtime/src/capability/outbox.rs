@@ -12,7 +12,7 @@ use crate::bindings::plugnode::app::outbox::{self as wit, Delivery};
 use crate::bindings::plugnode::app::types;
 use crate::contract;
 use crate::state::{InstanceState, QuotaExceeded};
-use plugnode_message::{Asker, Command as IoCommand, LATEST, NodeId, Question, Refusal, due_in};
+use plugnode_message::{Command as IoCommand, LATEST, NodeId, QueryOrigin, Question, Refusal, due_in};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -283,7 +283,7 @@ impl InstanceState {
                 "this event has no client to receive the reply".to_owned(),
             ));
         };
-        let asker = Asker {
+        let origin = QueryOrigin {
             // The same for each attempt at the event, only one of which takes effect.
             id: format!("{event}.{}", self.call.effects.commands.len()).into(),
             namespace: self.call.namespace.clone(),
@@ -291,7 +291,7 @@ impl InstanceState {
             io_node: client.io_node.clone(),
         };
         Ok(IoCommand::Ask {
-            asker,
+            origin,
             question,
             timeout_ms: timeout_ms.min(MAX_TIMEOUT_MS),
             token: token.into(),

@@ -85,7 +85,7 @@ impl CompileCache {
     pub(crate) async fn get_cached(&self, digest: &Digest) -> Option<Component> {
         match self.find(&self.file_name(digest)).await {
             Ok(CacheEntry::Loaded(component)) => {
-                tracing::info!(release = digest.short(), "component was compiled before");
+                tracing::info!(component = digest.short(), "component was compiled before");
                 Some(component)
             }
             _ => None,
@@ -96,7 +96,7 @@ impl CompileCache {
     /// compiler.
     pub(crate) async fn get(&self, digest: &Digest, bytes: &Bytes) -> Result<Component, LoadError> {
         if let CacheEntry::Loaded(component) = self.find(&self.file_name(digest)).await? {
-            tracing::info!(release = digest.short(), "component was compiled before");
+            tracing::info!(component = digest.short(), "component was compiled before");
             return Ok(component);
         }
         let lock = self.lock(digest).await?;
@@ -117,14 +117,14 @@ impl CompileCache {
         _lock: CompileLock,
     ) -> Result<Component, LoadError> {
         let name = self.file_name(digest);
-        let release = digest.short();
+        let component = digest.short();
         match self.find(&name).await? {
-            CacheEntry::Loaded(component) => {
-                tracing::info!(release, "component was compiled by another process meanwhile");
-                return Ok(component);
+            CacheEntry::Loaded(found) => {
+                tracing::info!(component, "component was compiled by another process meanwhile");
+                return Ok(found);
             }
             CacheEntry::Damaged(cause) => {
-                tracing::warn!(release, cause, "compiled component is damaged; compiling again")
+                tracing::warn!(component, cause, "compiled component is damaged; compiling again")
             }
             CacheEntry::Missing => {}
         }
@@ -132,9 +132,9 @@ impl CompileCache {
         self.run_compiler(&name, bytes).await?;
         let took = began.elapsed();
         let cause = match self.find(&name).await? {
-            CacheEntry::Loaded(component) => {
-                tracing::info!(release, ?took, "component compiled");
-                return Ok(component);
+            CacheEntry::Loaded(found) => {
+                tracing::info!(component, ?took, "component compiled");
+                return Ok(found);
             }
             CacheEntry::Damaged(cause) => format!("its output cannot be loaded: {cause}"),
             CacheEntry::Missing => "its output was removed by another process; try again".to_owned(),

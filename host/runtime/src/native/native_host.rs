@@ -1,9 +1,13 @@
 //! Host calls of native handlers: the same functions that components import, so that the same rules apply.
 
-use plugnode_sdk::native::{Command, Error, Host, KeyPage, KvError, Level, StoreError};
+use plugnode_sdk::native::{
+    Command, Error, Host, KeyPage, KvError, Level, Member, PresenceError, PresencePage, StoreError,
+};
 
 use super::blocking_reads::BlockingReads;
 use super::convert::{kv_error, store_error};
+use crate::bindings::plugnode::app::presence;
+use crate::bindings::wasi::keyvalue::store;
 use crate::bindings::wasi::logging::logging::{self, Host as Logging};
 use crate::state::InstanceState;
 use plugnode_message::{Change, Text};
@@ -62,6 +66,25 @@ impl Host for NativeHost {
         self.state.change(bucket.into(), key.into(), change).map_err(kv_error)
     }
 
+    fn presence_count(&mut self, channel: &str) -> Result<u64, PresenceError> {
+        let reading = async { Ok(self.state.presence_count(channel).await) };
+        self.reads.wait(reading).map_err(no_presence)?.map_err(presence_error)
+    }
+
+    fn presence(&mut self, channel: &str, cursor: Option<u64>) -> Result<PresencePage, PresenceError> {
+        let reading = async { Ok(self.state.presence_page(channel, cursor).await) };
+        let page = self.reads.wait(reading).map_err(no_presence)?.map_err(presence_error)?;
+        let members = page.members.into_iter().map(|member| Member {
+            client: member.client,
+            since_ms: member.since_ms,
+            attributes: member.attributes,
+        });
+        Ok(PresencePage {
+            members: members.collect(),
+            cursor: page.cursor,
+        })
+    }
+
     fn config(&mut self) -> Vec<(String, String)> {
         self.state.app.settings.handler.config.clone().into_iter().collect()
     }
@@ -77,5 +100,20 @@ impl Host for NativeHost {
         };
         // It never traps, and logging is no reason to fail.
         let _ = Logging::log(&mut *self.state, level, context.to_owned(), message.to_owned());
+    }
+}
+
+fn presence_error(error: presence::Error) -> PresenceError {
+    match error {
+        presence::Error::Denied(reason) => PresenceError::Denied(reason),
+        presence::Error::Other(reason) => PresenceError::Other(reason),
+    }
+}
+
+/// The error of a read that could not wait.
+fn no_presence(error: store::Error) -> PresenceError {
+    match error {
+        store::Error::Other(reason) => PresenceError::Other(reason),
+        other => PresenceError::Other(other.to_string()),
     }
 }

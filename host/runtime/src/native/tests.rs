@@ -169,6 +169,10 @@ impl KeyValue for Store {
         Ok((vec!["count".into()], None))
     }
 
+    async fn count(&self, _: &str) -> std::result::Result<u64, KeyValueError> {
+        Ok(1)
+    }
+
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         !matches!(self, Self::Silent)
     }
@@ -196,6 +200,7 @@ fn settings_with(instances: usize, store: Store) -> AppSettings {
             dispatch: Dispatch::RoundRobin,
             admission: true,
             failure_acks: true,
+            presence: Default::default(),
             limits: Limits {
                 time: LIMIT,
                 commands: 5,

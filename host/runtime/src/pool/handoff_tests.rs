@@ -73,6 +73,10 @@ impl KeyValue for NoStore {
         Ok((Vec::new(), None))
     }
 
+    async fn count(&self, _: &str) -> Result<u64, KeyValueError> {
+        Ok(0)
+    }
+
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         true
     }
@@ -88,6 +92,7 @@ fn settings(instances: usize, dispatch: Dispatch, config: &[(&str, &str)]) -> Ap
             dispatch,
             admission: false,
             failure_acks: true,
+            presence: Default::default(),
             limits: Limits {
                 time: SLOW * 2,
                 ..Limits::default()

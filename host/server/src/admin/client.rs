@@ -16,7 +16,7 @@ use super::wire::{self, Request, Response};
 use plugnode_message::{EventId, NodeId};
 use plugnode_release::{Board, Digest, NodeReport};
 use plugnode_transport::{
-    DeadLetter, DeadLetters, IoNode, Nodes, Releases, Result, Revival, Sweep, SweepPlace, Swept, TransportError,
+    DeadLetter, DeadLetters, IoNode, Nodes, Releases, Result, RetryResult, Sweep, SweepCursor, Swept, TransportError,
 };
 
 /// Time for connection, request and response together.
@@ -216,21 +216,21 @@ impl DeadLetters for AdminClient {
         }
     }
 
-    async fn revive(&self, dead: EventId) -> Result<Revival> {
-        match self.send(&Request::Revive(dead)).await? {
-            Response::Revived(revival) => Ok(revival),
+    async fn retry(&self, dead: EventId) -> Result<RetryResult> {
+        match self.send(&Request::RetryDead(dead)).await? {
+            Response::Retried(result) => Ok(result),
             _ => Err(self.unexpected_response()),
         }
     }
 
-    async fn bury(&self, dead: EventId) -> Result<bool> {
-        match self.send(&Request::Bury(dead)).await? {
-            Response::Buried(was_there) => Ok(was_there),
+    async fn delete(&self, dead: EventId) -> Result<bool> {
+        match self.send(&Request::DeleteDead(dead)).await? {
+            Response::Deleted(was_there) => Ok(was_there),
             _ => Err(self.unexpected_response()),
         }
     }
 
-    async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
+    async fn sweep(&self, sweep: &Sweep, from: Option<SweepCursor>) -> Result<Swept> {
         match self.send(&Request::Sweep(sweep.clone(), from)).await? {
             Response::Swept(swept) => Ok(swept),
             _ => Err(self.unexpected_response()),

@@ -196,8 +196,8 @@ async fn respond_to(request: Request, operations: &Operations) -> Response {
             let found = operations.dead_letters.dead_letter(id).await;
             found.map(|letter| Response::DeadLetter(letter.map(|letter| Box::new(letter.into()))))
         }
-        Request::Revive(id) => operations.dead_letters.revive(id).await.map(Response::Revived),
-        Request::Bury(id) => operations.dead_letters.bury(id).await.map(Response::Buried),
+        Request::RetryDead(id) => operations.dead_letters.retry(id).await.map(Response::Retried),
+        Request::DeleteDead(id) => operations.dead_letters.delete(id).await.map(Response::Deleted),
         Request::Sweep(sweep, from) => operations.dead_letters.sweep(&sweep, from).await.map(Response::Swept),
     };
     result.unwrap_or_else(|error| Response::Refused(error.to_string()))

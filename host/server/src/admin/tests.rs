@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Board, Digest};
-use plugnode_transport::releases_conformance::{MAX_COMPONENT, Stage};
+use plugnode_transport::releases_conformance::{MAX_COMPONENT, ReleaseFixture};
 use plugnode_transport::{Memory, Nodes, Operations, Releases, Transport, TransportError, TransportSettings};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -66,12 +66,12 @@ fn memory() -> Memory {
     })
 }
 
-async fn stage() -> (Stage, Fixture) {
+async fn stage() -> (ReleaseFixture, Fixture) {
     let fixture = Fixture::new();
     let memory = memory();
     let operations = Operations::of(Arc::new(fixture.serve(&memory).await));
     let transport = Transport::from(memory);
-    (Stage { transport, operations }, fixture)
+    (ReleaseFixture { transport, operations }, fixture)
 }
 
 async fn refused<T: std::fmt::Debug>(call: impl Future<Output = plugnode_transport::Result<T>>) -> String {

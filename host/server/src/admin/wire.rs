@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use plugnode_message::{Event, EventId, NodeId};
 use plugnode_release::Digest;
-use plugnode_transport::{DeadContent, DeadLetter, Death, IoNode, Revival, Sweep, SweepPlace, Swept};
+use plugnode_transport::{DeadContent, DeadLetter, DeadLetterCause, IoNode, RetryResult, Sweep, SweepCursor, Swept};
 
 /// Version of the protocol.
 const VERSION: u8 = 1;
@@ -35,9 +35,9 @@ pub(super) enum Request {
     /// The ids of the latest dead letters, at most this many.
     DeadLetters(usize),
     DeadLetter(EventId),
-    Revive(EventId),
-    Bury(EventId),
-    Sweep(Sweep, Option<SweepPlace>),
+    RetryDead(EventId),
+    DeleteDead(EventId),
+    Sweep(Sweep, Option<SweepCursor>),
     Timers,
     IoNodes,
 }
@@ -54,8 +54,8 @@ pub(super) enum Response {
     Backlog(u64),
     DeadLetters(Vec<EventId>),
     DeadLetter(Option<Box<WireDeadLetter>>),
-    Revived(Revival),
-    Buried(bool),
+    Retried(RetryResult),
+    Deleted(bool),
     /// The request failed, for this reason.
     Refused(String),
     Swept(Swept),
@@ -68,7 +68,7 @@ pub(super) enum Response {
 pub(super) struct WireDeadLetter {
     id: EventId,
     content: WireContent,
-    death: Death,
+    cause: DeadLetterCause,
     died_at_ms: u64,
 }
 
@@ -86,7 +86,7 @@ impl From<DeadLetter> for WireDeadLetter {
                 DeadContent::Event(event) => WireContent::Event(Arc::unwrap_or_clone(event)),
                 DeadContent::Foreign(bytes) => WireContent::Foreign(bytes),
             },
-            death: letter.death,
+            cause: letter.cause,
             died_at_ms: letter.died_at_ms,
         }
     }
@@ -100,7 +100,7 @@ impl From<WireDeadLetter> for DeadLetter {
                 WireContent::Event(event) => DeadContent::Event(event.into()),
                 WireContent::Foreign(bytes) => DeadContent::Foreign(bytes),
             },
-            death: letter.death,
+            cause: letter.cause,
             died_at_ms: letter.died_at_ms,
         }
     }

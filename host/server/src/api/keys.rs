@@ -33,6 +33,8 @@ pub enum Permission {
     Disconnect,
     /// Find clients.
     Find,
+    /// Read who is in a channel.
+    Presence,
     /// Give custom events to handlers.
     Event,
 }
@@ -94,6 +96,12 @@ impl KeyRing {
             }
         }
         found
+    }
+
+    /// Whether the keys of both have the same secrets, in the same order.
+    pub(super) fn has_same_secrets(&self, other: &Self) -> bool {
+        let digests = |ring: &Self| ring.0.iter().map(|key| key.digests.clone()).collect::<Vec<_>>();
+        digests(self) == digests(other)
     }
 
     pub(super) fn get(&self, number: usize) -> &Key {

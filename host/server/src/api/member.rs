@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use plugnode_message::{CallAnswer, CallOutcome, Command, Event, EventKind, NodeId, Part, now_ms};
+use plugnode_message::{CallAnswer, CallOutcome, Command, Event, EventKind, KeyValue, NodeId, PartialAnswer, now_ms};
 use plugnode_process::Backoff;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
@@ -49,7 +49,7 @@ pub(super) enum Heard {
     /// It was carried out, refused, or acknowledged.
     Outcome(CallOutcome),
     /// The answer of an io-node to its question.
-    Part(NodeId, Part),
+    Part(NodeId, PartialAnswer),
 }
 
 /// Why a call was not accepted.
@@ -101,6 +101,11 @@ impl Member {
         &self.0.node
     }
 
+    /// The key-value store.
+    pub(super) fn key_value(&self) -> &dyn KeyValue {
+        &*self.0.transport.key_value
+    }
+
     /// Opens a call: from now on its answers are heard.
     pub(super) fn open(&self) -> OpenCall {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +121,7 @@ impl Member {
     /// Offers the event of a call, and waits until the transport accepts it.
     pub(super) async fn offer(&self, event: Event, patience: Duration) -> std::result::Result<(), NotAccepted> {
         let inner = &*self.0;
-        if !inner.has_joined.load(Ordering::Acquire) || inner.transport.nodes.standing().is_overdue() {
+        if !inner.has_joined.load(Ordering::Acquire) || inner.transport.nodes.lease_health().is_overdue() {
             return Err(NotAccepted::NotJoined);
         }
         let size = u32::try_from(event.size().min(MAX_WAITING)).unwrap_or(u32::MAX);
@@ -163,9 +168,9 @@ impl Member {
                     if let Err(error) = unlisted {
                         warn!(node = %self.0.node, %error, "cannot remove the API node from the list of io-nodes");
                     }
-                    info!(node = %self.0.node, "API node joined");
                     pause.reset();
                     self.0.has_joined.store(true, Ordering::Release);
+                    info!(node = %self.0.node, "API node joined");
                     let served = self.serve(session, &mut offered, &shutdown).await;
                     self.0.has_joined.store(false, Ordering::Release);
                     // The answers of open calls went to an outbox that is gone.
@@ -220,8 +225,8 @@ impl Member {
                         call,
                         outcome,
                     }) if api_node == self.0.node => (call, Heard::Outcome(outcome)),
-                    Command::Answer { asker, from, part } if asker.io_node == self.0.node => {
-                        let Ok(call) = asker.id.parse() else { continue };
+                    Command::Answer { origin, from, part } if origin.io_node == self.0.node => {
+                        let Ok(call) = origin.id.parse() else { continue };
                         (call, Heard::Part(from, part))
                     }
                     _ => continue,

@@ -18,6 +18,7 @@ mod openapi;
 mod plan;
 mod problem;
 mod request;
+mod schema;
 mod service;
 mod settings;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 
 use crate::http::{self, HttpSettings};
 use crate::roles::node_name;
+use plugnode_message::NamePattern;
 use plugnode_message::namespaces::Namespaces;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
@@ -45,8 +47,8 @@ pub struct ApiSetup {
     pub settings: ApiSettings,
     /// The keys of the settings.
     pub keys: KeyRing,
-    /// Namespaces that an app serves.
-    pub namespaces: Namespaces<()>,
+    /// Namespaces that an app serves, each with the channels whose presence is kept.
+    pub namespaces: Namespaces<Vec<NamePattern>>,
     /// Time-outs of the port; the others of these settings are not used.
     pub http: HttpSettings,
 }
@@ -59,11 +61,13 @@ impl ApiSetup {
     pub fn read<'a>(
         settings: &ApiSettings,
         http: &HttpSettings,
-        apps: impl Iterator<Item = &'a str>,
+        apps: impl Iterator<Item = (&'a str, &'a [NamePattern])>,
     ) -> anyhow::Result<Self> {
         let mut namespaces = Namespaces::default();
-        for namespace in apps {
-            namespaces.insert(namespace, ()).map_err(anyhow::Error::msg)?;
+        for (namespace, presence) in apps {
+            namespaces
+                .insert(namespace, presence.to_vec())
+                .map_err(anyhow::Error::msg)?;
         }
         Ok(Self {
             keys: KeyRing::read(&settings.keys)?,
@@ -94,8 +98,8 @@ impl Api {
         Self(service)
     }
 
-    /// Uses these keys from now on.
-    pub fn replace_keys(&self, keys: KeyRing) {
-        self.0.replace_keys(Arc::new(keys));
+    /// Uses these keys from now on. Returns whether a secret has changed.
+    pub fn replace_keys(&self, keys: KeyRing) -> bool {
+        self.0.replace_keys(Arc::new(keys))
     }
 }

@@ -7,7 +7,9 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::problem::ProblemBody;
-use super::request::{Accepted, Disconnect, Done, Event, Find, Found, Handled, Join, Leave, Publish};
+use super::request::{
+    Accepted, Disconnect, Done, Event, Find, Found, Handled, Join, Leave, Presence, PresencePage, Publish,
+};
 
 /// The document, as JSON.
 pub(super) fn document() -> &'static str {
@@ -45,6 +47,10 @@ fn write() -> Value {
         path::<Find, Found>(&mut generator, "find", "Find clients", false),
     );
     paths.insert(
+        "/api/v1/presence".into(),
+        path::<Presence, PresencePage>(&mut generator, "presence", "Read who is in a channel", false),
+    );
+    paths.insert(
         "/api/v1/event".into(),
         path::<Event, Handled>(&mut generator, "event", "Give a custom event to a handler", false),
     );
@@ -77,12 +83,13 @@ fn path<B: JsonSchema, A: JsonSchema>(
     let accepted = generator.subschema_for::<Accepted>().to_value();
     let problem = generator.subschema_for::<ProblemBody>().to_value();
     let in_both = |schema: &Value| json!({ "application/json": { "schema": schema }, "application/msgpack": { "schema": schema } });
+    let is_question = matches!(id, "find" | "presence");
     let mut responses = Map::new();
     responses.insert(
         "200".into(),
         json!({ "description": "Done", "content": in_both(&answer) }),
     );
-    if id != "find" {
+    if !is_question {
         let description = "Accepted: it will be done once";
         responses.insert(
             "202".into(),
@@ -120,7 +127,7 @@ fn path<B: JsonSchema, A: JsonSchema>(
         "requestBody": { "required": true, "content": in_both(&body) },
         "responses": responses,
     });
-    if id != "find" {
+    if !is_question {
         operation["parameters"] = json!([{
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "Requests with the same key, of the same API key, take effect once within a day.",

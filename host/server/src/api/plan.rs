@@ -8,20 +8,20 @@ use serde_json::value::RawValue;
 
 use super::keys::Permission;
 use super::problem::Problem;
-use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Publish, Wait};
+use super::request::{AudienceFields, Disconnect, Event, Find, Join, Leave, Presence, Publish, Wait};
 use plugnode_message::json::{Spelling, placeholders, with_placeholders_renumbered};
 use plugnode_message::{
-    Asker, Audience, CallAction, Channel, Command, MOST_ATTACHMENTS, MOST_NAME, NodeId, Payload, Question,
+    Audience, CallAction, Channel, Command, MAX_ATTACHMENTS, MAX_NAME, NodeId, Payload, QueryOrigin, Question,
     RESERVED_EVENTS, RESERVED_KINDS, Scope, Selection, SessionId, Text,
 };
 use plugnode_socket_io::RawPayload;
 
 /// Names in one list of a request.
-const MAX_NAMES: usize = 1_000;
+pub(super) const MAX_NAMES: usize = 1_000;
 /// Clients that an answer describes.
-const MAX_FOUND: u32 = 10_000;
+pub(super) const MAX_FOUND: u32 = 10_000;
 /// Longest time that a request may wait.
-const MAX_TIMEOUT_MS: u32 = 60_000;
+pub(super) const MAX_TIMEOUT_MS: u32 = 60_000;
 
 /// The call to make.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub(super) enum Work {
     /// Carry out these commands.
     Commands(Vec<Command>),
     /// Ask all io-nodes.
-    Find { question: Question, timeout_ms: u32 },
+    Find { who: Audience, most: u32, timeout_ms: u32 },
+    /// Read a page of the clients in a channel.
+    Presence { channel: String, cursor: u64 },
     /// Give this event to a handler.
     Event {
         action: CallAction,
@@ -54,14 +56,19 @@ impl Work {
         match self {
             Self::Commands(commands) => CallAction::Commands(commands.clone()),
             Self::Event { action, .. } => action.clone(),
-            Self::Find { question, timeout_ms } => CallAction::Commands(vec![Command::Ask {
-                asker: Asker {
+            // It is read, not asked for.
+            Self::Presence { .. } => CallAction::Commands(Vec::new()),
+            Self::Find { who, most, timeout_ms } => CallAction::Commands(vec![Command::Ask {
+                origin: QueryOrigin {
                     id: call.to_string().into(),
                     namespace: namespace.into(),
                     client: order.clone(),
                     io_node: api_node.clone(),
                 },
-                question: question.clone(),
+                question: Question::Clients {
+                    who: who.clone(),
+                    most: *most,
+                },
                 timeout_ms: *timeout_ms,
                 token: Bytes::new(),
             }]),
@@ -92,6 +99,7 @@ pub(super) fn plan(permission: Permission, body: &Payload, max_batch: usize) -> 
             Ok((Command::Disconnect { who, close_transport }, order))
         }),
         Permission::Find => find(read(&body.json)?),
+        Permission::Presence => presence(read(&body.json)?),
         Permission::Event => event(read(&body.json)?, body),
     }?;
     Ok(plan)
@@ -185,8 +193,22 @@ fn find(mut find: Find) -> Result<Plan, Problem> {
         namespaces: vec![who.namespace.as_str().to_owned()],
         order: Some(order),
         work: Work::Find {
-            question: Question::Clients { who, most: find.most },
+            who,
+            most: find.most,
             timeout_ms: find.timeout_ms,
+        },
+    })
+}
+
+fn presence(presence: Presence) -> Result<Plan, Problem> {
+    namespace(&presence.namespace, "namespace")?;
+    name(&presence.channel, "channel")?;
+    Ok(Plan {
+        namespaces: vec![presence.namespace],
+        order: None,
+        work: Work::Presence {
+            channel: presence.channel,
+            cursor: presence.cursor.unwrap_or(0),
         },
     })
 }
@@ -205,7 +227,7 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
     });
     let json = event.data.as_deref().map_or("null", RawValue::get);
     let (data, content_type) = match &body.attachments[..] {
-        [] => (Bytes::copy_from_slice(json.as_bytes()), "application/json"),
+        [] => (Bytes::from(checked(json, "data")?), "application/json"),
         [bytes] if is_placeholder(json) => (bytes.clone(), "application/octet-stream"),
         _ => {
             let detail = "must be one binary value, or a value without binary parts";
@@ -226,6 +248,17 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
             timeout: Duration::from_millis(event.timeout_ms.into()),
         },
     })
+}
+
+/// A JSON value that handlers can parse, in the form that the arguments of events have.
+fn checked(json: &str, field: &str) -> Result<String, Problem> {
+    let raw = RawPayload {
+        json: format!("[{json}]").into(),
+        attachments: Vec::new(),
+    };
+    let checked = raw.into_answer();
+    let checked = checked.map_err(|error| Problem::invalid(error.to_string()).of_field(field))?;
+    Ok(checked.json[1..checked.json.len() - 1].to_owned())
 }
 
 /// Whether a value is the placeholder of a binary value, and nothing else.
@@ -255,9 +288,9 @@ fn arguments(args: Option<&RawValue>, body: &Payload, field: &str) -> Result<Pay
         }
     }
     let count = attachments.len();
-    if count > MOST_ATTACHMENTS {
+    if count > MAX_ATTACHMENTS {
         let detail = format!(
-            "{count} binary values are over the limit of {MOST_ATTACHMENTS} of Socket.IO's own clients; send several events"
+            "{count} binary values are over the limit of {MAX_ATTACHMENTS} of Socket.IO's own clients; send several events"
         );
         return Err(Problem::invalid(detail).of_field(field));
     }
@@ -345,9 +378,9 @@ fn count(names: &[String], field: &str) -> Result<(), Problem> {
 
 fn name(name: &str, field: &str) -> Result<(), Problem> {
     let size = name.len();
-    match (1..=MOST_NAME).contains(&size) {
+    match (1..=MAX_NAME).contains(&size) {
         true => Ok(()),
-        false => Err(Problem::invalid(format!("has {size} bytes; a name has 1 to {MOST_NAME}")).of_field(field)),
+        false => Err(Problem::invalid(format!("has {size} bytes; a name has 1 to {MAX_NAME}")).of_field(field)),
     }
 }
 

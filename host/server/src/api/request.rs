@@ -5,15 +5,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::plan::{MAX_FOUND, MAX_TIMEOUT_MS};
+use super::schema::{ChannelNames, EventName, Kind, Name, Names, NamespaceName, audiences};
+
 /// The clients of a namespace that a request is for. It names channels or clients, or says `all`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Except {
     /// All clients in these channels.
     #[serde(default)]
+    #[schemars(with = "Names")]
     pub(super) to: Vec<String>,
     /// These clients, by session id.
     #[serde(default)]
+    #[schemars(with = "Names")]
     pub(super) clients: Vec<String>,
 }
 
@@ -23,15 +28,19 @@ macro_rules! with_audience {
         $(#[$doc])*
         #[derive(Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        #[schemars(extend("anyOf" = audiences()))]
         pub(super) struct $name {
             /// The namespace. Default: `/`.
             #[serde(default = "root")]
+            #[schemars(with = "NamespaceName")]
             pub(super) namespace: String,
             /// All clients in these channels.
             #[serde(default)]
+            #[schemars(with = "Names")]
             pub(super) to: Vec<String>,
             /// These clients, by session id.
             #[serde(default)]
+            #[schemars(with = "Names")]
             pub(super) clients: Vec<String>,
             /// All clients of the namespace; only without `to` and `clients`.
             #[serde(default)]
@@ -69,6 +78,7 @@ with_audience! {
     /// Emits an event to clients.
     Publish {
         /// The name of the event.
+        #[schemars(with = "EventName")]
         event: String,
         /// The arguments of the event.
         #[serde(default)]
@@ -84,6 +94,7 @@ with_audience! {
     /// Subscribes clients to channels.
     Join {
         /// The channels.
+        #[schemars(with = "ChannelNames")]
         channels: Vec<String>,
     }
 }
@@ -92,6 +103,7 @@ with_audience! {
     /// Unsubscribes clients from channels.
     Leave {
         /// The channels.
+        #[schemars(with = "ChannelNames")]
         channels: Vec<String>,
     }
 }
@@ -110,11 +122,53 @@ with_audience! {
     Find {
         /// Number of clients to describe; all are counted. At most 10,000.
         #[serde(default = "most")]
+        #[schemars(range(max = MAX_FOUND))]
         most: u32,
         /// Time for all io-nodes to answer, in milliseconds; at most 60,000.
         #[serde(default = "find_timeout")]
+        #[schemars(range(min = 1, max = MAX_TIMEOUT_MS))]
         timeout_ms: u32,
     }
+}
+
+/// Reads who is in a channel whose presence is kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Presence {
+    /// The namespace. Default: `/`.
+    #[serde(default = "root")]
+    #[schemars(with = "NamespaceName")]
+    pub(super) namespace: String,
+    /// The channel.
+    #[schemars(with = "Name")]
+    pub(super) channel: String,
+    /// `next` of the page before; missing for the first.
+    #[serde(default)]
+    pub(super) cursor: Option<u64>,
+}
+
+/// A page of the clients in a channel.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct PresencePage {
+    /// Number of clients in the channel.
+    pub(super) count: u64,
+    /// Some of them, in no particular order; possibly none before the last page.
+    pub(super) members: Vec<PresentClient>,
+    /// The cursor of the next page; null after the last.
+    pub(super) next: Option<u64>,
+}
+
+/// A client in a channel.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct PresentClient {
+    /// The session id.
+    pub(super) id: String,
+    /// When it joined, in milliseconds since the Unix epoch.
+    pub(super) since_ms: u64,
+    /// Its attributes when it joined; null if they had more than 4096 bytes.
+    pub(super) attributes: Option<Value>,
 }
 
 /// Gives a custom event to the handler of the app that serves a namespace.
@@ -123,8 +177,10 @@ with_audience! {
 pub(super) struct Event {
     /// The namespace. Default: `/`.
     #[serde(default = "root")]
+    #[schemars(with = "NamespaceName")]
     pub(super) namespace: String,
     /// The kind of the event, with a version at the end, such as `acme.price-change/1`.
+    #[schemars(with = "Kind")]
     pub(super) kind: String,
     /// The content: any JSON. In MessagePack, a binary value is passed on as these bytes.
     #[serde(default)]
@@ -132,12 +188,14 @@ pub(super) struct Event {
     pub(super) data: Option<Box<RawValue>>,
     /// Events with the same text here are handled in order, one at a time. Without it, no order is promised.
     #[serde(default)]
+    #[schemars(with = "Option<Name>")]
     pub(super) order: Option<String>,
     /// What to wait for.
     #[serde(default)]
     pub(super) wait: Wait,
     /// Time to wait, in milliseconds; at most 60,000.
     #[serde(default = "event_timeout")]
+    #[schemars(range(min = 1, max = MAX_TIMEOUT_MS))]
     pub(super) timeout_ms: u32,
 }
 

@@ -24,10 +24,13 @@ use super::member::{Heard, Member, NotAccepted, OpenCall};
 use super::openapi;
 use super::plan::{Plan, Work, plan};
 use super::problem::Problem;
-use super::request::Wait;
+use super::request::{PresencePage, PresentClient, Wait};
 use crate::http::{BoxError, whole_body};
 use crate::summary;
-use plugnode_message::{Call, CallKey, CallOutcome, Event, EventKind, NodeId, Payload, SessionId, now_ms};
+use plugnode_message::{
+    Call, CallKey, CallOutcome, Event, EventKind, KeyValueError, NodeId, Payload, PresenceRecord, SessionId, now_ms,
+    presence_bucket,
+};
 use plugnode_process::metrics;
 
 const PREFIX: &str = "/api/v1/";
@@ -36,6 +39,10 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 /// Added to the time for io-nodes to answer, for the way of the answers.
 const TRANSIT: Duration = Duration::from_millis(500);
+/// Most bytes of the session ids in a page of presence,
+const PRESENCE_KEYS: usize = 16 << 10;
+/// and of their records.
+const PRESENCE_BYTES: usize = 4 << 20;
 
 /// Answers the requests of the API. Clones share its state.
 #[derive(Clone)]
@@ -59,8 +66,9 @@ impl ApiService {
         }))
     }
 
-    pub(super) fn replace_keys(&self, keys: Arc<KeyRing>) {
-        *self.0.keys.write() = keys;
+    pub(super) fn replace_keys(&self, keys: Arc<KeyRing>) -> bool {
+        let before = std::mem::replace(&mut *self.0.keys.write(), keys.clone());
+        !before.has_same_secrets(&keys)
     }
 }
 
@@ -81,10 +89,11 @@ impl Inner {
             Some("leave") => Permission::Leave,
             Some("disconnect") => Permission::Disconnect,
             Some("find") => Permission::Find,
+            Some("presence") => Permission::Presence,
             Some("event") => Permission::Event,
             _ => {
                 let detail = format!(
-                    "there is no such path; use {PREFIX} and publish, join, leave, disconnect, find, event or openapi.json"
+                    "there is no such path; use {PREFIX} and publish, join, leave, disconnect, find, presence, event or openapi.json"
                 );
                 return Err(Problem::not_found(detail));
             }
@@ -170,8 +179,11 @@ impl Inner {
             order,
             work,
         } = plan;
-        let call = self.member.open();
         let namespace = namespaces.into_iter().next().unwrap_or_default();
+        if let Work::Presence { channel, cursor } = work {
+            return self.present(&namespace, &channel, cursor, media).await;
+        }
+        let call = self.member.open();
         let order = order.unwrap_or_else(|| SessionId::from(format!("#{}#{}", self.member.node(), call.id)));
         let event = Event {
             namespace: namespace.as_str().into(),
@@ -190,12 +202,66 @@ impl Inner {
         offered.map_err(not_accepted)?;
         match work {
             Work::Commands(_) => self.committed(call, media).await,
-            Work::Find { timeout_ms, .. } => self.found(call, timeout_ms, media).await,
+            Work::Find { most, timeout_ms, .. } => self.found(call, most, timeout_ms, media).await,
+            Work::Presence { .. } => Ok(accepted(media)),
             Work::Event {
                 wait: Wait::Accepted, ..
             } => Ok(accepted(media)),
             Work::Event { wait, timeout, .. } => handled(call, wait, timeout, media).await,
         }
+    }
+
+    /// Reads a page of the clients in a channel.
+    async fn present(
+        &self,
+        namespace: &str,
+        channel: &str,
+        cursor: u64,
+        media: Media,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let patterns = self.setup.namespaces.find(namespace).map_or(&[][..], Vec::as_slice);
+        if !patterns.iter().any(|pattern| pattern.matches(channel)) {
+            let detail = format!(
+                "the presence of channel {channel:?} is not kept; add it to presence.channels of the [[app]] of {namespace}"
+            );
+            return Err(Problem::not_found(detail).of_field("channel"));
+        }
+        let store = self.member.key_value();
+        let bucket = presence_bucket(&namespace.into(), channel);
+        let read = async {
+            let (clients, next) = store.keys(&bucket, "", cursor, PRESENCE_KEYS).await?;
+            let records = store.get(&bucket, &clients, PRESENCE_BYTES).await?;
+            let count = store.count(&bucket).await?;
+            Ok::<_, KeyValueError>((clients, records, next, count))
+        };
+        let Ok(found) = timeout(self.setup.settings.accept_timeout, read).await else {
+            return Err(Problem::unavailable(
+                "the key-value store did not answer in time; send again",
+            ));
+        };
+        let (clients, records, next, count) =
+            found.map_err(|error| Problem::unavailable(format!("{error}; send again")))?;
+        let members = clients.iter().zip(records).filter_map(|(client, record)| {
+            let record = PresenceRecord::read(&record?)?;
+            Some(PresentClient {
+                id: client.to_string(),
+                since_ms: record.since_ms,
+                attributes: record
+                    .attributes
+                    .and_then(|attributes| serde_json::from_str(&attributes).ok()),
+            })
+        });
+        let page = PresencePage {
+            count,
+            members: members.collect(),
+            next,
+        };
+        let fields = match serde_json::to_value(page) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        metrics::API_CALLS.increment();
+        Ok(response(StatusCode::OK, media.header(), media.write(fields, None)))
     }
 
     /// Waits for the commit of commands.
@@ -212,7 +278,13 @@ impl Inner {
     }
 
     /// Waits for the answers of all io-nodes.
-    async fn found(&self, mut call: OpenCall, timeout_ms: u32, media: Media) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn found(
+        &self,
+        mut call: OpenCall,
+        most: u32,
+        timeout_ms: u32,
+        media: Media,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
         let patience = Duration::from_millis(timeout_ms.into()) + TRANSIT;
         let deadline = time::Instant::now() + patience;
         let Some(there) = self.member.io_nodes(patience).await else {
@@ -239,7 +311,10 @@ impl Inner {
         let merged: Option<[Map<String, Value>; 1]> = serde_json::from_str(&merged.json).ok();
         let mut fields = merged.map(|[fields]| fields).unwrap_or_default();
         fields.entry("count").or_insert(json!(0));
-        fields.entry("clients").or_insert(json!([]));
+        // Each io-node has described as many.
+        if let Value::Array(clients) = fields.entry("clients").or_insert(json!([])) {
+            clients.truncate(most as usize);
+        }
         metrics::API_CALLS.increment();
         Ok(response(StatusCode::OK, media.header(), media.write(fields, None)))
     }
@@ -344,7 +419,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok();
+    // Beyond that, a header may have tabs.
+    let is_printable = |text: &&str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let text = value.to_str().ok().filter(is_printable);
     let text = text.filter(|text| (1..=MAX_KEY).contains(&text.len()) && values.next().is_none());
     let invalid = || {
         let detail = format!("must be one text of 1 to {MAX_KEY} printable ASCII characters");
@@ -365,6 +442,7 @@ fn word(permission: Permission) -> &'static str {
         Permission::Leave => "leave",
         Permission::Disconnect => "disconnect",
         Permission::Find => "find",
+        Permission::Presence => "presence",
         Permission::Event => "event",
     }
 }

@@ -216,7 +216,7 @@ fn weak_or_shared_secret_is_refused_without_being_shown() {
 #[test]
 fn openapi_document_describes_each_operation() {
     let document: Value = serde_json::from_str(openapi::document()).unwrap();
-    for operation in ["publish", "join", "leave", "disconnect", "find", "event"] {
+    for operation in ["publish", "join", "leave", "disconnect", "find", "presence", "event"] {
         assert!(
             document["paths"][format!("/api/v1/{operation}")]["post"]["responses"]["200"].is_object(),
             "{operation}"

@@ -271,7 +271,7 @@ impl Check<'_> {
             self.file(&path("key-file"), &key.key_file);
             let problem = "names no namespace; name some, or \"*\" for all";
             self.require(!key.namespaces.is_empty(), &path("namespaces"), problem);
-            let problem = "names no permission; there are publish, join, leave, disconnect, find and event";
+            let problem = "names no permission; there are publish, join, leave, disconnect, find, presence and event";
             self.require(!key.permissions.is_empty(), &path("permissions"), problem);
             self.require(key.calls_per_second > 0, &path("calls-per-second"), "must be 1 or more");
             let problem = "must be 1 to 3600";

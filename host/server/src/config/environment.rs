@@ -106,17 +106,21 @@ fn unknown(name: &str) -> Option<String> {
     if is_own(name) || is_other || !name.starts_with(PREFIX) || is_of_kubernetes(name) {
         return None;
     }
-    let nearest = nearest(name)?;
-    Some(format!(
-        "variable {name}: is no setting; did you mean {nearest}? Unset it or rename it if it is not for plugnode"
-    ))
+    let remedy = match nearest(name) {
+        Some(nearest) => format!("did you mean {nearest}? Unset it or rename it if it is not for plugnode"),
+        None => "unset it, or rename it if it is not for plugnode; docs/configuration.md has every setting".into(),
+    };
+    Some(format!("variable {name}: is no setting; {remedy}"))
 }
 
-/// The name of the most similar setting: smallest edit distance, with `__` read as `_`.
+/// The name of the most similar setting: smallest edit distance, with `__` read as `_`. None if more than a third differs.
 fn nearest(name: &str) -> Option<String> {
-    let plain = |name: &str| name.replace("__", "_");
-    let distance = |known: &String| strsim::levenshtein(&plain(name), &plain(known));
-    known_names().into_iter().min_by_key(distance)
+    let plain = |name: &str| name.trim_start_matches(PREFIX).replace("__", "_");
+    let distances = known_names()
+        .into_iter()
+        .map(|known| (strsim::levenshtein(&plain(name), &plain(&known)), known));
+    let (distance, nearest) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= plain(name).len() / 3).then_some(nearest)
 }
 
 /// Whether Kubernetes sets such a variable for a service named `plugnode…`.

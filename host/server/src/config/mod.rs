@@ -29,6 +29,7 @@ pub use build::Build;
 pub use frontend::Frontend;
 pub use io_server::IoServer;
 pub use io_server_url::IoServerUrl;
+pub use problem::in_words;
 pub use process::{Admin, Log, LogFormat, LogLevel, Memory, Shutdown};
 pub use transport::TransportSection;
 pub use value_sources::ValueSources;

@@ -1,7 +1,9 @@
 //! Messages of serde and toml in the words of a config file: keys rather than fields, numbers rather than types of Rust.
 
 /// Types of Rust in serde's messages, and their values.
-const NUMBERS: [(&str, &str); 4] = [
+const TYPES: [(&str, &str); 6] = [
+    (", expected a sequence", ", expected a list"),
+    (", expected a map", ", expected a section"),
     (", expected u64", ", expected a whole number, 0 or more"),
     (", expected usize", ", expected a whole number, 0 or more"),
     (", expected u32", ", expected a whole number from 0 to 4294967295"),
@@ -9,7 +11,7 @@ const NUMBERS: [(&str, &str); 4] = [
 ];
 
 /// Rewrites a message of serde. Messages that it does not know stay as they are.
-pub(super) fn in_words(message: &str) -> String {
+pub fn in_words(message: &str) -> String {
     if let Some((key, known)) = unknown_key(message) {
         return match nearest(key, &known) {
             Some(nearest) => format!("unknown key `{key}`; did you mean `{nearest}`?"),
@@ -22,10 +24,10 @@ pub(super) fn in_words(message: &str) -> String {
     if let Some((found, _)) = message.split_once(", expected struct ") {
         return format!("{found}, expected a section");
     }
-    let number = NUMBERS
+    let in_words = TYPES
         .iter()
         .find_map(|(kind, words)| Some(format!("{}{words}", message.strip_suffix(kind)?)));
-    number.unwrap_or_else(|| message.into())
+    in_words.unwrap_or_else(|| message.into())
 }
 
 /// The key that a message calls unknown, and the known ones.
@@ -78,6 +80,10 @@ mod tests {
             (
                 "invalid value: integer `99999`, expected u16",
                 "invalid value: integer `99999`, expected a whole number from 0 to 65535",
+            ),
+            (
+                "invalid type: string \"x\", expected a sequence",
+                "invalid type: string \"x\", expected a list",
             ),
             (
                 "invalid type: integer `3`, expected struct Http",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use plugnode_message::NamePattern;
 use plugnode_settings::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Webhook {
     pub secret_file: Option<PathBuf>,
     /// Events to tell of: `connection`, `disconnect`, `dead-letter`.
     pub events: Vec<WebhookEvent>,
+    /// Kinds of custom messages of handlers to pass on, by name, or by their beginning followed by `*`, such as `["acme.order/1", "mail.*"]`.
+    #[schemars(with = "Vec<String>")]
+    pub kinds: Vec<NamePattern>,
     /// Namespaces of these events, as clients or `[[app]]` name them. Empty: all.
     #[schemars(example = ["/chat"])]
     pub namespaces: Vec<String>,
@@ -61,6 +65,7 @@ impl Default for Webhook {
                 WebhookEvent::Disconnect,
                 WebhookEvent::DeadLetter,
             ],
+            kinds: Vec::new(),
             namespaces: Vec::new(),
             timeout: Duration::from_secs(10),
             attempts: 50,
@@ -95,6 +100,7 @@ impl Webhook {
             ca: self.ca.clone(),
             secrets,
             events: self.events.clone(),
+            kinds: self.kinds.clone(),
             namespaces: self.namespaces.clone(),
             timeout: self.timeout,
             attempts: self.attempts,

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::http::{self as server, Health, HttpSettings, Listener, WebSockets};
 use crate::roles::frontend::Frontend;
 use crate::roles::io_node::{
-    self, AppNamespace, CustomCommand, Hooks, Inner, IoHandle, IoNodeSettings, IoNodeSetup, IoService, Newcomer,
-    undecided,
+    self, AppNamespace, ConnectingClient, CustomCommand, Hooks, Inner, IoHandle, IoNodeSettings, IoNodeSetup,
+    IoService, undecided,
 };
 use plugnode_message::{Command, Event, Refusal};
 use plugnode_process::shutdown::Shutdown;
@@ -80,7 +80,7 @@ impl IoNodeBuilder {
     /// In socket.io-cluster this is `getClientInfo`.
     pub fn client_info<T: Serialize>(
         mut self,
-        client_info: impl Fn(&Newcomer<'_>) -> Result<T, Refusal> + Send + Sync + 'static,
+        client_info: impl Fn(&ConnectingClient<'_>) -> Result<T, Refusal> + Send + Sync + 'static,
     ) -> Self {
         self.hooks.client_info = Some(Arc::new(move |newcomer| {
             match client_info(newcomer).map(serde_json::to_value)? {
@@ -208,5 +208,6 @@ fn app_namespace(namespace: &str, admission: Option<Duration>) -> AppNamespace {
     AppNamespace {
         namespace: namespace.into(),
         admission,
+        presence: Arc::default(),
     }
 }

@@ -18,7 +18,7 @@ pub use self::io_node::{IoNode, IoNodeBuilder};
 pub use crate::config;
 pub use crate::roles::frontend::Frontend;
 pub use crate::roles::io_node::{
-    AttributesError, ConnectedClient, CustomCommand, Inner, IoHandle, Newcomer, OwnEvent, SendError,
+    AttributesError, ConnectedClient, ConnectingClient, CustomCommand, Inner, IoHandle, OwnEvent, SendError,
 };
 pub use plugnode_message::Refusal;
 pub use plugnode_runtime::Native;

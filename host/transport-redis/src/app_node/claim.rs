@@ -7,7 +7,7 @@ use tracing::error;
 
 use crate::app_node::log_event::LogEvent;
 use crate::app_node::poison::PoisonSuspects;
-use crate::app_node::progress::Progress;
+use crate::app_node::progress::PartitionProgress;
 use crate::arguments::bytes_of;
 use crate::keys::Shard;
 use crate::membership::member::Member;
@@ -28,7 +28,7 @@ pub(crate) struct ClaimedPartition {
     pub(crate) partition: Partition,
     /// `epoch:incarnation@name`
     pub(crate) lease: String,
-    pub(crate) progress: Progress,
+    pub(crate) progress: PartitionProgress,
     /// Refused clients, whose disconnects are skipped.
     pub(crate) refused: HashSet<Bytes>,
     /// Uncommitted events that an owner moved out of the log, so that the log can be trimmed past them.
@@ -78,7 +78,7 @@ pub(crate) async fn claim(
     let partitions = redis.layout.partitions;
     let mut found = Vec::new();
     for (partition, lease, done) in claimed {
-        let mut progress = match done.parse::<Progress>() {
+        let mut progress = match done.parse::<PartitionProgress>() {
             Ok(progress) => progress,
             Err(reason) => {
                 error!(

@@ -18,7 +18,7 @@ use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, LetterContent, StoredLetter, encode};
 use plugnode_message::{AttributePatch, Event, EventKind, now_ms};
-use plugnode_transport::{Commits, Lost, Outcome, Rank, Result, TransportError, Verdict};
+use plugnode_transport::{Commits, ConflictedOutcome, Outcome, Rank, Result, TransportError, Verdict};
 
 /// First pause of an outcome that waits for locked keys; each further one is twice as long.
 const FIRST_LOCK_WAIT: Duration = Duration::from_millis(1);
@@ -35,7 +35,7 @@ pub(crate) struct RedisCommits {
 
 #[async_trait]
 impl Commits for RedisCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<ConflictedOutcome>> {
         let (mut prepared, mut writers) = (Vec::with_capacity(outcomes.len()), Vec::new());
         for mut outcome in outcomes {
             // A committed event is no longer in flight.
@@ -64,7 +64,7 @@ impl RedisCommits {
         &self,
         mut prepared: Vec<PreparedOutcome>,
         mut writers: Vec<(PreparedOutcome, Transaction)>,
-    ) -> Result<Vec<Lost>> {
+    ) -> Result<Vec<ConflictedOutcome>> {
         let (mut lost, mut pause) = (Vec::new(), FIRST_LOCK_WAIT);
         for attempt in 1.. {
             let mut transactions: Vec<&mut Transaction> = writers.iter_mut().map(|(_, one)| one).collect();
@@ -144,11 +144,11 @@ impl RedisCommits {
         };
         let (effects, letter, app) = match verdict {
             Verdict::Done(effects) => (effects, Bytes::new(), Bytes::new()),
-            Verdict::Dead(death, effects) => {
-                let app = app_key(death.app.as_ref());
+            Verdict::Dead(cause, effects) => {
+                let app = app_key(cause.app.as_ref());
                 let letter = StoredLetter {
                     id,
-                    death,
+                    cause,
                     died_at_ms: now_ms(),
                     content: LetterContent::Event(event.clone()),
                 };
@@ -195,7 +195,7 @@ fn transaction_of(event: &Event, outcome: &mut Outcome) -> Option<Transaction> {
     if changes.is_empty() {
         return None;
     }
-    let turn_ms = outcome.keep_turn.map_or(0, |time| time.as_millis() as u64);
+    let turn_ms = outcome.reserve_for.map_or(0, |time| time.as_millis() as u64);
     let rank = Rank::of(outcome.id, event).to_string();
     Some(Transaction::new(outcome.id, rank, turn_ms, reads, changes))
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::app_node::progress::Progress;
+use crate::app_node::progress::PartitionProgress;
 use plugnode_message::Partition;
 
 /// Cancellation signals of a lease.
@@ -29,7 +29,7 @@ pub(crate) struct HeldLease {
     /// The lease as in Redis: `epoch:incarnation@name`.
     pub(crate) lease: String,
     pub(crate) end: Arc<LeaseEnd>,
-    pub(crate) progress: Mutex<Progress>,
+    pub(crate) progress: Mutex<PartitionProgress>,
     /// Notified after every commit of the partition, and when this is dropped.
     pub(crate) changed: Arc<Notify>,
     pub(crate) returns: mpsc::UnboundedSender<ReturnedLease>,
@@ -37,7 +37,7 @@ pub(crate) struct HeldLease {
 
 impl HeldLease {
     /// Progress of the partition.
-    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+    pub(crate) fn progress(&self) -> MutexGuard<'_, PartitionProgress> {
         self.progress.lock().expect("nothing panics while it holds this lock")
     }
 }

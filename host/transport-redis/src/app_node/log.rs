@@ -11,7 +11,7 @@ use crate::app_node::committer::commit::{ClientEnd, PreparedOutcome};
 use crate::app_node::log_event::{LogEvent, ReadEvents, foreign_letter};
 use crate::app_node::log_reader::PartitionFeed;
 use crate::app_node::poison::{PoisonSuspects, unmark_started};
-use crate::app_node::progress::InFlightEvent;
+use crate::app_node::progress::DecodedEvent;
 use crate::arguments::client_key;
 use crate::wire::{DecodeError, encode};
 use plugnode_message::{Event, EventId, EventKind};
@@ -71,9 +71,9 @@ impl RedisLog {
         let LogEvent { number, bytes, event } = found;
         let held_lease = &self.commits.held_lease;
         let in_flight = match &event {
-            Ok(event) => InFlightEvent::Event(event.clone()),
-            Err((content, DecodeError::Version(version))) => InFlightEvent::Other(*version, content.clone()),
-            Err((_, DecodeError::Broken(_))) => InFlightEvent::Broken,
+            Ok(event) => DecodedEvent::Event(event.clone()),
+            Err((content, DecodeError::Version(version))) => DecodedEvent::Other(*version, content.clone()),
+            Err((_, DecodeError::Broken(_))) => DecodedEvent::Broken,
         };
         if !held_lease.progress().add(number, in_flight, bytes) {
             return None;

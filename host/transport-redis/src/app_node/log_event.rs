@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::batch;
 use crate::wire::{DecodeError, LetterContent, StoredLetter, decode};
 use plugnode_message::{Event, EventId, now_ms};
-use plugnode_transport::Death;
+use plugnode_transport::DeadLetterCause;
 
 /// An event of the log.
 pub(crate) struct LogEvent {
@@ -55,7 +55,7 @@ impl LogEvent {
 pub(crate) fn foreign_letter(id: EventId, content: Bytes, reason: &str) -> StoredLetter {
     StoredLetter {
         id,
-        death: Death {
+        cause: DeadLetterCause {
             reason: format!("not an event: {reason}"),
             attempts: 0,
             release: None,

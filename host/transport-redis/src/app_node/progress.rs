@@ -12,7 +12,7 @@ use plugnode_message::Event;
 
 /// Committed and in-flight events of a partition.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct PartitionProgress {
     /// Number of events ever committed.
     count: u64,
     /// Their size in bytes.
@@ -32,13 +32,13 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct InFlight {
-    event: InFlightEvent,
+    event: DecodedEvent,
     bytes: usize,
 }
 
 /// An uncommitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum InFlightEvent {
+pub(crate) enum DecodedEvent {
     /// A handler has it or will get it.
     Event(Arc<Event>),
     /// An event of this unknown version. It stays in flight until a node that can read it gets the partition, and holds nothing
@@ -48,14 +48,14 @@ pub(crate) enum InFlightEvent {
     Broken,
 }
 
-impl Progress {
+impl PartitionProgress {
     /// Notes an event that an earlier owner has set aside.
     pub(crate) fn note_set_aside(&mut self, number: u64) {
         self.set_aside.insert(number);
     }
 
     /// Adds an event of this size that was read. False if it is committed or in flight already.
-    pub(crate) fn add(&mut self, number: u64, event: InFlightEvent, bytes: usize) -> bool {
+    pub(crate) fn add(&mut self, number: u64, event: DecodedEvent, bytes: usize) -> bool {
         self.note_read(number);
         let is_committed = match number > self.up_to {
             true => self.beyond.contains(&number),
@@ -91,8 +91,8 @@ impl Progress {
     pub(crate) fn event(&self, number: u64) -> Option<(Arc<Event>, usize)> {
         let InFlight { event, bytes } = self.in_flight.get(&number)?;
         match event {
-            InFlightEvent::Event(event) => Some((event.clone(), *bytes)),
-            InFlightEvent::Other(..) | InFlightEvent::Broken => None,
+            DecodedEvent::Event(event) => Some((event.clone(), *bytes)),
+            DecodedEvent::Other(..) | DecodedEvent::Broken => None,
         }
     }
 
@@ -134,17 +134,17 @@ impl Progress {
     }
 
     /// The next uncommitted event up to this number that still needs its log entry.
-    pub(crate) fn next_to_set_aside(&mut self, up_to: u64) -> Option<(u64, InFlightEvent)> {
+    pub(crate) fn next_to_set_aside(&mut self, up_to: u64) -> Option<(u64, DecodedEvent)> {
         self.advance();
         // Events in flight up to `self.up_to` are set aside already.
         let (number, InFlight { event, .. }) = self.in_flight.range(self.up_to + 1..).next()?;
-        let is_next = *number <= up_to && *event != InFlightEvent::Broken;
+        let is_next = *number <= up_to && *event != DecodedEvent::Broken;
         is_next.then(|| (*number, event.clone()))
     }
 
     /// Notes that an event in flight is set aside.
     pub(crate) fn set_aside(&mut self, number: u64) {
-        if let Some(InFlightEvent::Other(_, event)) = self.in_flight.get_mut(&number).map(|one| &mut one.event) {
+        if let Some(DecodedEvent::Other(_, event)) = self.in_flight.get_mut(&number).map(|one| &mut one.event) {
             // Redis keeps it, and this node cannot use it.
             event.clear();
         }
@@ -166,7 +166,7 @@ impl Progress {
 }
 
 /// `count up_to bytes`, then the distances between the committed events beyond `up_to`.
-impl fmt::Display for Progress {
+impl fmt::Display for PartitionProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.count, self.up_to, self.bytes)?;
         let mut last = self.up_to;
@@ -178,7 +178,7 @@ impl fmt::Display for Progress {
     }
 }
 
-impl FromStr for Progress {
+impl FromStr for PartitionProgress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -213,11 +213,11 @@ mod tests {
 
     #[test]
     fn progress_is_written_for_the_next_owner() {
-        let mut progress: Progress = "0 0 0".parse().unwrap();
+        let mut progress: PartitionProgress = "0 0 0".parse().unwrap();
         for number in [3, 4, 9, 12] {
-            assert!(progress.add(number, InFlightEvent::Broken, 10));
+            assert!(progress.add(number, DecodedEvent::Broken, 10));
         }
-        assert!(!progress.add(4, InFlightEvent::Broken, 10), "it is in flight");
+        assert!(!progress.add(4, DecodedEvent::Broken, 10), "it is in flight");
         for (number, written) in [(9, "1 2 10 7"), (4, "2 2 20 2 5"), (3, "3 11 30"), (12, "4 12 40")] {
             assert_eq!(progress.commit(number), Some(false));
             assert_eq!(progress.commit(number), None, "once");
@@ -228,16 +228,16 @@ mod tests {
 
     #[test]
     fn next_owner_skips_committed_events_only() {
-        let mut progress: Progress = "20 10 200 3 2".parse().unwrap();
-        assert!(!progress.add(10, InFlightEvent::Broken, 10));
-        assert!(progress.add(11, InFlightEvent::Broken, 10));
+        let mut progress: PartitionProgress = "20 10 200 3 2".parse().unwrap();
+        assert!(!progress.add(10, DecodedEvent::Broken, 10));
+        assert!(progress.add(11, DecodedEvent::Broken, 10));
         assert_eq!(progress.commit(11), Some(false));
         // Event 12 may exist and was not read yet.
         assert_eq!(progress.to_string(), "21 11 210 2 2");
-        assert!(progress.add(12, InFlightEvent::Broken, 10));
-        assert!(!progress.add(13, InFlightEvent::Broken, 10));
-        assert!(progress.add(14, InFlightEvent::Broken, 10));
-        assert!(!progress.add(15, InFlightEvent::Broken, 10));
+        assert!(progress.add(12, DecodedEvent::Broken, 10));
+        assert!(!progress.add(13, DecodedEvent::Broken, 10));
+        assert!(progress.add(14, DecodedEvent::Broken, 10));
+        assert!(!progress.add(15, DecodedEvent::Broken, 10));
         assert_eq!(progress.commit(14), Some(false));
         assert_eq!(progress.to_string(), "22 11 220 2 1 1");
         assert_eq!(progress.commit(12), Some(false));
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn event_set_aside_does_not_hold_the_log() {
-        let mut progress: Progress = "0 0 0".parse().unwrap();
+        let mut progress: PartitionProgress = "0 0 0".parse().unwrap();
         for number in [2, 5, 6, 9] {
             assert!(progress.add(number, event(), 10));
         }
@@ -259,41 +259,41 @@ mod tests {
         assert!(!progress.needs_log_up_to(5) && progress.needs_log_up_to(6));
         assert_eq!(progress.next_to_set_aside(5), None);
 
-        let mut next: Progress = progress.to_string().parse().unwrap();
+        let mut next: PartitionProgress = progress.to_string().parse().unwrap();
         next.note_set_aside(2);
         assert!(next.add(2, event(), 10));
-        assert!(!next.add(2, InFlightEvent::Broken, 10), "it is in flight");
+        assert!(!next.add(2, DecodedEvent::Broken, 10), "it is in flight");
         assert!(
-            !next.add(5, InFlightEvent::Broken, 10)
-                && next.add(6, InFlightEvent::Broken, 10)
-                && !next.add(9, InFlightEvent::Broken, 10)
+            !next.add(5, DecodedEvent::Broken, 10)
+                && next.add(6, DecodedEvent::Broken, 10)
+                && !next.add(9, DecodedEvent::Broken, 10)
         );
         assert_eq!(next.commit(2), Some(true));
         assert_eq!(next.commit(2), None);
-        assert!(!next.add(2, InFlightEvent::Broken, 10), "it is committed");
+        assert!(!next.add(2, DecodedEvent::Broken, 10), "it is committed");
         assert_eq!(next.commit(6), Some(false));
         assert_eq!(next.to_string(), "4 9 40");
         assert!(!next.needs_log_up_to(100), "nothing is in flight");
     }
 
-    fn event() -> InFlightEvent {
+    fn event() -> DecodedEvent {
         let event = Event {
             namespace: "/".into(),
             client: None,
             received_at_ms: 0,
             kind: EventKind::Disconnect(DisconnectReason::Client.into()),
         };
-        InFlightEvent::Event(Arc::new(event))
+        DecodedEvent::Event(Arc::new(event))
     }
 
     #[test]
     fn unknown_version_stays_in_flight_and_is_set_aside() {
-        let mut progress: Progress = "0 0 0".parse().unwrap();
-        assert!(progress.add(1, InFlightEvent::Other(9, "x".into()), 10) && progress.add(2, event(), 10));
+        let mut progress: PartitionProgress = "0 0 0".parse().unwrap();
+        assert!(progress.add(1, DecodedEvent::Other(9, "x".into()), 10) && progress.add(2, event(), 10));
         assert_eq!((progress.event(1), progress.commit(2)), (None, Some(false)));
         assert_eq!(
             progress.next_to_set_aside(2),
-            Some((1, InFlightEvent::Other(9, "x".into())))
+            Some((1, DecodedEvent::Other(9, "x".into())))
         );
         progress.set_aside(1);
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
             "1 2 3 ",
             "1 18446744073709551615 1 1",
         ] {
-            assert!(text.parse::<Progress>().is_err(), "{text:?}");
+            assert!(text.parse::<PartitionProgress>().is_err(), "{text:?}");
         }
     }
 }

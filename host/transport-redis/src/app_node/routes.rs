@@ -11,7 +11,7 @@ use crate::arguments::client_key_of;
 use crate::redis::Redis;
 use plugnode_message::id_map::ById;
 use plugnode_message::{Command, Event, Namespace, NodeId, SessionId};
-use plugnode_transport::reach::{Reach, ask_by_another, needs_another_asker};
+use plugnode_transport::command_target::{CommandTarget, collect_at_another, needs_another_collector};
 use plugnode_transport::{Nodes, partition_of};
 
 /// Maximum number of cached clients; beyond it the cache is cleared.
@@ -25,17 +25,17 @@ pub(crate) struct Routes {
 
 /// Destination of a run of commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Destination {
+pub(crate) enum OutboxTarget {
     All,
     Node(NodeId),
 }
 
 /// Commands grouped by destination, in their order.
 #[derive(Default)]
-struct Runs(Vec<(Destination, Vec<Command>)>);
+struct Runs(Vec<(OutboxTarget, Vec<Command>)>);
 
 impl Runs {
-    fn add(&mut self, destination: Destination, command: Command) {
+    fn add(&mut self, destination: OutboxTarget, command: Command) {
         match self.0.last_mut().filter(|(last, _)| *last == destination) {
             Some((_, run)) => run.push(command),
             None => self.0.push((destination, vec![command])),
@@ -51,27 +51,27 @@ impl Routes {
         redis: &Redis,
         event: &Event,
         commands: Vec<Command>,
-    ) -> Vec<(Destination, Vec<Command>)> {
+    ) -> Vec<(OutboxTarget, Vec<Command>)> {
         let mut runs = Runs::default();
         for mut command in commands {
-            if needs_another_asker(&command, event) {
+            if needs_another_collector(&command, event) {
                 let nodes = redis.io_nodes().await.unwrap_or_default();
-                ask_by_another(&mut command, nodes.iter().map(|node| &node.id));
+                collect_at_another(&mut command, nodes.iter().map(|node| &node.id));
             }
-            match Reach::of(&command, event) {
-                Reach::Everyone => runs.add(Destination::All, command),
-                Reach::Node(None) => {}
-                Reach::Node(Some(node)) => runs.add(Destination::Node(node.clone()), command),
-                Reach::Holders(namespace, clients) => {
+            match CommandTarget::of(&command, event) {
+                CommandTarget::Everyone => runs.add(OutboxTarget::All, command),
+                CommandTarget::Node(None) => {}
+                CommandTarget::Node(Some(node)) => runs.add(OutboxTarget::Node(node.clone()), command),
+                CommandTarget::Holders(namespace, clients) => {
                     let mut nodes = self.holders(redis, event, namespace, clients).await;
                     nodes.sort_unstable();
                     nodes.dedup();
                     let last = nodes.pop();
                     for node in nodes {
-                        runs.add(Destination::Node(node), command.clone());
+                        runs.add(OutboxTarget::Node(node), command.clone());
                     }
                     if let Some(node) = last {
-                        runs.add(Destination::Node(node), command);
+                        runs.add(OutboxTarget::Node(node), command);
                     }
                 }
             }

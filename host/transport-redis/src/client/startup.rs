@@ -100,7 +100,7 @@ pub(crate) async fn examine(server: &Server, settings: &RedisSettings) -> Result
         }
         if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
             let left = START_DEADLINE.saturating_sub(begun.elapsed()).as_secs();
-            tracing::info!("{words}; trying again for up to {left} s");
+            tracing::warn!("{words}; trying again for up to {left} s");
             logged = Some(Instant::now());
         }
         tokio::time::sleep(jittered(PAUSE)).await;
@@ -300,7 +300,7 @@ async fn advise_on_disk(name: &str, info: &ServerInfo, connection: &mut Connecti
         Some(_) => "keeps snapshots only: a restart loses the events accepted since the last one",
         None => "keeps no append-only file: a restart loses the latest events",
     };
-    tracing::info!("Redis at {name} {lost}, and all sessions begin anew; CONFIG SET appendonly yes keeps them");
+    tracing::warn!("Redis at {name} {lost}, and all sessions begin anew; CONFIG SET appendonly yes keeps them");
 }
 
 /// Runs every needed command once, on a key that is deleted again.

@@ -47,7 +47,7 @@ impl Inbox for RedisInbox {
         let layout = &self.redis.layout;
         // An answer goes through the shard of its request, so that it cannot overtake earlier commands of that client.
         let shard = match &command {
-            Command::Answer { asker, .. } => layout.shard_of(partition_of(&asker.client, layout.partitions)),
+            Command::Answer { origin, .. } => layout.shard_of(partition_of(&origin.client, layout.partitions)),
             _ => 0,
         };
         let shard = layout.shard(shard);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value};
 
 use crate::app_node::held_lease::HeldLease;
-use crate::app_node::progress::Progress;
+use crate::app_node::progress::PartitionProgress;
 use crate::arguments::bytes_of;
 use crate::key_value::lock_items::{LockItems, name_of, store_keys};
 use crate::key_value::transaction::Transaction;
@@ -20,14 +20,14 @@ use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::{Change, Partition, Text};
-use plugnode_transport::{Conflict, Lost, full_bucket};
+use plugnode_transport::{Conflict, ConflictedOutcome, full_bucket};
 
 /// Maximum number of expired keys deleted in one call that ends locks.
 const EXPIRED_KEYS: usize = 50;
 
 /// A transaction that got no locks.
 pub(crate) struct LockRefusal {
-    pub(crate) lost: Lost,
+    pub(crate) lost: ConflictedOutcome,
     /// Whether it may be tried again unchanged: a key was locked, and the event has read nothing.
     pub(crate) may_wait: bool,
 }
@@ -104,10 +104,10 @@ impl Redis {
                 let Some(conflict) = conflict else { continue };
                 refused.push(LockRefusal {
                     may_wait: answer.why == "locked" && transaction.reads.is_empty(),
-                    lost: Lost {
+                    lost: ConflictedOutcome {
                         id: transaction.id,
                         conflict,
-                        has_turn: answer.is_kept,
+                        has_reservation: answer.is_kept,
                     },
                 });
             }
@@ -216,14 +216,14 @@ impl Redis {
             return;
         }
         for refusal in refused.iter_mut() {
-            refusal.lost.has_turn = wait.iter().any(|transaction| transaction.id == refusal.lost.id);
+            refusal.lost.has_reservation = wait.iter().any(|transaction| transaction.id == refusal.lost.id);
         }
         for shard in self.layout.all() {
             for answer in self.ask_locks("turn", &shard, held_lease, wait.iter().copied()).await {
                 let of_it = refused
                     .iter_mut()
                     .filter(|refusal| refusal.lost.id.sequence == answer.number);
-                of_it.for_each(|refusal| refusal.lost.has_turn &= answer.is_kept);
+                of_it.for_each(|refusal| refusal.lost.has_reservation &= answer.is_kept);
             }
         }
     }
@@ -257,7 +257,10 @@ impl Redis {
         let arguments = [bytes_of(partition), bytes_of(number)];
         let (holder, done, is_kept): (String, String, bool) =
             self.link.run(&scripts::LOCK_STATE, &keys, &arguments).await;
-        let is_committed = done.parse::<Progress>().is_ok_and(|progress| progress.has(number)) && !is_kept;
+        let is_committed = done
+            .parse::<PartitionProgress>()
+            .is_ok_and(|progress| progress.has(number))
+            && !is_kept;
         if !is_committed && holder == lease {
             return;
         }

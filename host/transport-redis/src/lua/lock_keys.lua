@@ -237,6 +237,10 @@ while at <= #ARGV do
   end
 end
 for bucket, bytes in pairs(reserved) do
-  if bytes ~= reserved_before[bucket] then redis.call('HSET', sizes, reserved_field(bucket), string.format('%.0f', bytes)) end
+  if bytes == 0 and reserved_before[bucket] ~= 0 then
+    redis.call('HDEL', sizes, reserved_field(bucket))
+  elseif bytes ~= reserved_before[bucket] then
+    redis.call('HSET', sizes, reserved_field(bucket), string.format('%.0f', bytes))
+  end
 end
 return answers

@@ -51,7 +51,7 @@ impl Heartbeat {
             role,
             ticks,
             losses: None,
-            renewal: redis.standing.register(),
+            renewal: redis.lease_health.register(),
             view: Arc::default(),
         }
     }

@@ -14,7 +14,7 @@ pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) 
     )
     .await;
     let deliveries = read(&mut lease, 3).await;
-    let dead = |delivery: &Delivery| outcome(delivery.id, Verdict::Dead(death("broken"), Effects::default()));
+    let dead = |delivery: &Delivery| outcome(delivery.id, Verdict::Dead(cause("broken"), Effects::default()));
     let outcomes = deliveries[1..].iter().map(dead);
     lease.commits.commit(outcomes.collect()).await.unwrap();
 
@@ -23,7 +23,7 @@ pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) 
         dead.iter().map(|letter| letter.id).collect::<Vec<_>>(),
         [deliveries[1].id, deliveries[2].id]
     );
-    assert_eq!(dead[0].death, death("broken"));
+    assert_eq!(dead[0].cause, cause("broken"));
     let one = transport.dead_letters.dead_letter(deliveries[2].id).await.unwrap();
     assert_eq!(one.map(|letter| letter.id), Some(deliveries[2].id));
     let alive = transport.dead_letters.dead_letter(deliveries[0].id).await.unwrap();
@@ -39,12 +39,12 @@ pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) 
     );
 
     assert_eq!(
-        transport.dead_letters.revive(deliveries[1].id).await.unwrap(),
-        Revival::Queued
+        transport.dead_letters.retry(deliveries[1].id).await.unwrap(),
+        RetryResult::Queued
     );
     assert_eq!(
-        transport.dead_letters.revive(deliveries[1].id).await.unwrap(),
-        Revival::Unknown
+        transport.dead_letters.retry(deliveries[1].id).await.unwrap(),
+        RetryResult::Unknown
     );
     let again = read(&mut lease, 1).await;
     assert_eq!(numbers(&again), [1]);
@@ -53,11 +53,11 @@ pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) 
 
     accept(&io, vec![event_of_its_end("alice")]).await;
     assert_eq!(
-        transport.dead_letters.revive(deliveries[2].id).await.unwrap(),
-        Revival::ClientGone
+        transport.dead_letters.retry(deliveries[2].id).await.unwrap(),
+        RetryResult::ClientGone
     );
-    assert!(transport.dead_letters.bury(deliveries[2].id).await.unwrap());
-    assert!(!transport.dead_letters.bury(deliveries[2].id).await.unwrap());
+    assert!(transport.dead_letters.delete(deliveries[2].id).await.unwrap());
+    assert!(!transport.dead_letters.delete(deliveries[2].id).await.unwrap());
     assert!(transport.dead_letters.dead_letters(10).await.unwrap().is_empty());
 }
 
@@ -77,17 +77,17 @@ pub async fn dead_letters_are_bounded_per_app_and_client(transport: Transport) {
         {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
-        let death = Death {
+        let cause = DeadLetterCause {
             app: Some(app.into()),
-            ..death("broken")
+            ..cause("broken")
         };
         let id = read(&mut lease, 1).await[0].id;
-        let verdict = Verdict::Dead(death, Effects::default());
+        let verdict = Verdict::Dead(cause, Effects::default());
         lease.commits.commit(vec![outcome(id, verdict)]).await.unwrap();
     };
     let kept = async |app: &str| -> Vec<u64> {
         let letters = transport.dead_letters.dead_letters(1_000).await.unwrap();
-        let of_app = letters.iter().filter(|letter| letter.death.app == Some(app.into()));
+        let of_app = letters.iter().filter(|letter| letter.cause.app == Some(app.into()));
         let number = |letter: &DeadLetter| match &letter.content {
             DeadContent::Event(event) => number(event),
             DeadContent::Foreign(_) => panic!("{letter:?}"),

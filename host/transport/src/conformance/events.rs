@@ -244,7 +244,7 @@ pub async fn refused_client_is_removed(transport: Transport) {
         Verdict::Done(refused(&leaves)),
         Verdict::Done(refused(&late)),
         Verdict::Dead(
-            death("broken"),
+            cause("broken"),
             Effects {
                 commands: vec![refusal(&dead)],
                 ..Effects::default()
@@ -257,8 +257,8 @@ pub async fn refused_client_is_removed(transport: Transport) {
     lease.commits.commit(outcomes.collect()).await.unwrap();
     let told = commands(&mut *two.outbox, 4).await;
     assert_eq!(told, [&stays, &leaves, &late, &dead].map(|id| refusal(id)));
-    let revived = transport.dead_letters.revive(deliveries[3].id).await.unwrap();
-    assert_eq!(revived, Revival::ClientGone, "it was refused for good");
+    let retried = transport.dead_letters.retry(deliveries[3].id).await.unwrap();
+    assert_eq!(retried, RetryResult::ClientGone, "it was refused for good");
 
     // The io-node may still send a disconnect of a refused client: it is accepted and dropped.
     accept(&two, vec![event_of_its_end(&late), message("alice", 7)]).await;

@@ -139,8 +139,8 @@ pub(super) fn event_of_its_end(client: &str) -> Event {
     event(client, EventKind::Disconnect(DisconnectReason::Client.into()))
 }
 
-pub(super) fn death(reason: &str) -> Death {
-    Death {
+pub(super) fn cause(reason: &str) -> DeadLetterCause {
+    DeadLetterCause {
         reason: reason.into(),
         attempts: 3,
         release: Some("app-1".into()),
@@ -200,11 +200,11 @@ pub(super) fn outcome(id: EventId, verdict: Verdict) -> Outcome {
     Outcome::new(id, verdict)
 }
 
-pub(super) fn changed(id: EventId) -> Lost {
-    Lost {
+pub(super) fn changed(id: EventId) -> ConflictedOutcome {
+    ConflictedOutcome {
         id,
         conflict: Conflict::Changed,
-        has_turn: false,
+        has_reservation: false,
     }
 }
 

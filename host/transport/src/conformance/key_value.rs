@@ -28,7 +28,7 @@ pub async fn writes_are_visible_after_commit_never_from_dead_letters(transport: 
         .commit(vec![wrote(deliveries[1].id, Vec::new(), writes)])
         .await
         .unwrap();
-    let dead = Verdict::Dead(death("broken"), Effects::default());
+    let dead = Verdict::Dead(cause("broken"), Effects::default());
     lease
         .commits
         .commit(vec![outcome(deliveries[2].id, dead)])
@@ -145,7 +145,7 @@ pub async fn additions_need_no_reads(transport: Transport) {
         values(&*store, &["a", "h"]).await,
         [Some("42".into()), Some("42".into())]
     );
-    let most = MOST_SUM.to_string();
+    let most = MAX_SUM.to_string();
     let others = ["4 2", "", "01", "1e3", &most];
     let writes = others
         .iter()
@@ -179,7 +179,7 @@ pub async fn additions_need_no_reads(transport: Transport) {
     );
     assert_eq!(
         values(&*store, &["n4"]).await,
-        [Some((MOST_SUM - 1_000_000).to_string())]
+        [Some((MAX_SUM - 1_000_000).to_string())]
     );
 }
 
@@ -250,7 +250,7 @@ pub async fn bucket_filled_concurrently_keeps_its_bound(transport: Transport) {
             loop {
                 let writes = vec![write(name, Change::set("x".repeat(VALUE)))];
                 let outcome = Outcome {
-                    keep_turn: Some(Duration::from_secs(60)),
+                    reserve_for: Some(Duration::from_secs(60)),
                     ..wrote(id, Vec::new(), writes)
                 };
                 let mut lost = commits.commit(vec![outcome]).await.unwrap();
@@ -292,12 +292,12 @@ pub async fn reserved_keys_exclude_younger_events(transport: Transport) {
     let (first, second) = (held[&of("alice")].commits.clone(), held[&of("bob")].commits.clone());
     let reads = |seen: Option<&str>| SPREAD.iter().map(|key| saw(key, seen)).collect::<Vec<_>>();
     let mut outcome = wrote(alice, reads(Some("never")), vec![write("c", Change::set("alice"))]);
-    outcome.keep_turn = Some(Duration::from_secs(60));
+    outcome.reserve_for = Some(Duration::from_secs(60));
     let lost = first.commit(vec![outcome]).await.unwrap();
     assert_eq!(
         lost,
-        [Lost {
-            has_turn: true,
+        [ConflictedOutcome {
+            has_reservation: true,
             ..changed(alice)
         }]
     );
@@ -482,7 +482,7 @@ pub async fn counters_of_many_clients_add_up(transport: Transport) {
                     let reads = seen.clone().map(|(key, value)| saw(key, value.as_deref())).collect();
                     let writes = seen.map(|(key, value)| write(key, Change::set(next(value).to_string())));
                     let mut outcome = wrote(id, reads, writes.collect());
-                    outcome.keep_turn = (losses > 1).then_some(Duration::from_secs(60));
+                    outcome.reserve_for = (losses > 1).then_some(Duration::from_secs(60));
                     if commits.commit(vec![outcome]).await.unwrap().is_empty() {
                         return;
                     }

@@ -102,7 +102,7 @@ pub async fn query_of_lost_client_is_collected_elsewhere(transport: Transport) {
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     let ask = |id: EventId| Command::Ask {
-        asker: Asker {
+        origin: QueryOrigin {
             id: id.to_string().into(),
             namespace: "/".into(),
             client: "alice".into(),
@@ -126,7 +126,7 @@ pub async fn query_of_lost_client_is_collected_elsewhere(transport: Transport) {
         .await
         .into_iter()
         .map(|command| match command {
-            Command::Ask { asker, .. } => asker.io_node.to_string(),
+            Command::Ask { origin, .. } => origin.io_node.to_string(),
             other => panic!("{other:?} was not expected"),
         });
     assert_eq!(askers.collect::<Vec<_>>(), ["two", "one"]);

@@ -45,7 +45,7 @@ async fn commits(
     held: &mut BTreeMap<Partition, Lease>,
     client: &str,
     writes: Vec<KeyChange>,
-) -> Vec<Lost> {
+) -> Vec<ConflictedOutcome> {
     accept(io, vec![message(client, 0)]).await;
     let lease = held.get_mut(&partition_of(&client.into(), PARTITIONS)).unwrap();
     let id = read(lease, 1).await[0].id;
@@ -205,7 +205,7 @@ pub async fn timers_are_bounded_per_app_and_client(transport: Transport) {
     // Setting a timer again needs no room.
     let writes = (0..most).map(of_alice).collect();
     assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
-    let refused = |lost: Vec<Lost>| match lost.into_iter().next().map(|lost| lost.conflict) {
+    let refused = |lost: Vec<ConflictedOutcome>| match lost.into_iter().next().map(|lost| lost.conflict) {
         Some(Conflict::Impossible(reason)) => assert!(reason.contains("too many timers"), "{reason}"),
         other => panic!("{other:?} was not expected"),
     };

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::state::State;
 use super::{Memory, timers};
-use crate::{Commits, Delivery, Lease, Leases, Log, Lost, Outcome, Result, TransportError};
+use crate::{Commits, ConflictedOutcome, Delivery, Lease, Leases, Log, Outcome, Result, TransportError};
 use plugnode_message::{AttributePatch, NodeId, Partition};
 
 /// Joins as an app-node.
@@ -150,7 +150,7 @@ struct MemoryCommits {
 
 #[async_trait]
 impl Commits for MemoryCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<ConflictedOutcome>> {
         let memory = &self.hold.memory;
         loop {
             // Registered before the check, so that no notification between check and wait is missed.

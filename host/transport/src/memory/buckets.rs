@@ -118,6 +118,11 @@ impl Buckets {
         Ok((keys, None))
     }
 
+    /// Number of keys in a bucket.
+    pub(super) fn count(&self, bucket: &str) -> u64 {
+        self.buckets.get(bucket).map_or(0, |bucket| bucket.values.len() as u64)
+    }
+
     /// The conflict that keeps an event from being committed.
     pub(super) fn conflict_of(&self, rank: Rank, effects: &Effects) -> Option<Conflict> {
         let now = Instant::now();
@@ -290,7 +295,7 @@ impl Buckets {
     }
 
     /// Reserves the keys of an event that lost a conflict. True if it has all of them: an older event may hold some.
-    pub(super) fn keep_turn(&mut self, rank: Rank, effects: &Effects, time: Duration) -> bool {
+    pub(super) fn reserve_for(&mut self, rank: Rank, effects: &Effects, time: Duration) -> bool {
         let now = Instant::now();
         let end = now + time;
         let read = effects.reads.iter().map(|read| (&read.bucket, &read.key));
@@ -310,7 +315,7 @@ impl Buckets {
     }
 
     /// Ends the reservations of an event.
-    pub(super) fn end_turn(&mut self, rank: Rank) {
+    pub(super) fn end_reservations(&mut self, rank: Rank) {
         if !self.turns.is_empty() {
             let now = Instant::now();
             self.turns.retain(|_, turn| turn.rank != rank && turn.end > now);
@@ -407,6 +412,9 @@ impl Buckets {
         };
         bucket.order.remove(&stored.number);
         bucket.bytes -= key.len() + stored.value.len() + KEY_BYTES;
+        if bucket.values.is_empty() {
+            self.buckets.remove(name);
+        }
         if let Some(end) = stored.end {
             self.ends.remove(&(end, name.clone(), key.clone()));
         }

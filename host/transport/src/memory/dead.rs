@@ -80,14 +80,14 @@ impl DeadLetters {
 
 impl Owner {
     fn has(&self, letter: &DeadLetter) -> bool {
-        letter.death.app == self.app && (self.client.is_none() || self.client == client(letter))
+        letter.cause.app == self.app && (self.client.is_none() || self.client == client(letter))
     }
 }
 
 /// The budgets that a letter counts towards: that of its client, and that of its app.
 fn owners(letter: &DeadLetter) -> Vec<Owner> {
     let owner = |client| Owner {
-        app: letter.death.app.clone(),
+        app: letter.cause.app.clone(),
         client,
     };
     let of_client = client(letter).map(|client| owner(Some(client)));
@@ -107,5 +107,5 @@ fn size(letter: &DeadLetter) -> usize {
         DeadContent::Event(event) => event.size(),
         DeadContent::Foreign(bytes) => bytes.len(),
     };
-    content + letter.death.reason.len()
+    content + letter.cause.reason.len()
 }

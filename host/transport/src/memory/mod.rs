@@ -24,8 +24,8 @@ use tokio::sync::{Notify, watch};
 
 use self::state::State;
 use super::{
-    DeadLetter, DeadLetters, Events, IoNode, IoSession, Leases, Result, Revival, Sweep, SweepPlace, Swept, Transport,
-    TransportSettings,
+    DeadLetter, DeadLetters, Events, IoNode, IoSession, Leases, Result, RetryResult, Sweep, SweepCursor, Swept,
+    Transport, TransportSettings,
 };
 use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
@@ -93,16 +93,16 @@ impl DeadLetters for Memory {
         Ok(self.state().dead.iter().find(|letter| letter.id == id).cloned())
     }
 
-    async fn revive(&self, dead: EventId) -> Result<Revival> {
-        Ok(self.state().revive(dead))
+    async fn retry(&self, dead: EventId) -> Result<RetryResult> {
+        Ok(self.state().retry(dead))
     }
 
-    async fn bury(&self, dead: EventId) -> Result<bool> {
+    async fn delete(&self, dead: EventId) -> Result<bool> {
         Ok(self.state().dead.remove(dead))
     }
 
     /// One page has all letters. The lock is taken for each letter separately.
-    async fn sweep(&self, sweep: &Sweep, _: Option<SweepPlace>) -> Result<Swept> {
+    async fn sweep(&self, sweep: &Sweep, _: Option<SweepCursor>) -> Result<Swept> {
         let (seen, meant) = {
             let state = self.state();
             let meant = state.dead.iter().filter(|letter| sweep.filter.takes(letter));
@@ -117,8 +117,8 @@ impl DeadLetters for Memory {
         };
         for id in meant {
             if sweep.retries {
-                let revival = self.state().revive(id);
-                swept.letters.push((id, Some(revival)));
+                let result = self.state().retry(id);
+                swept.letters.push((id, Some(result)));
             } else if self.state().dead.remove(id) {
                 swept.letters.push((id, None));
             }
@@ -146,6 +146,10 @@ impl KeyValue for Memory {
         most: usize,
     ) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
         self.state().buckets.keys(bucket, prefix, cursor, most)
+    }
+
+    async fn count(&self, bucket: &str) -> std::result::Result<u64, KeyValueError> {
+        Ok(self.state().buckets.count(bucket))
     }
 
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {

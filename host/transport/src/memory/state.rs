@@ -10,9 +10,10 @@ use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::release_store::ReleaseStore;
 use crate::TransportSettings;
-use crate::reach::{Reach, ask_by_another, needs_another_asker};
+use crate::command_target::{CommandTarget, collect_at_another, needs_another_collector};
 use crate::{
-    DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
+    ConflictedOutcome, DeadContent, DeadLetter, IoNode, OutboxBudget, Outcome, Rank, RetryResult, Verdict, owner_of,
+    partition_of,
 };
 use plugnode_message::{
     AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Namespace, NodeId, Partition,
@@ -135,23 +136,23 @@ impl State {
     }
 
     /// Puts a dead letter's event at the end of its log.
-    pub(super) fn revive(&mut self, dead: EventId) -> Revival {
+    pub(super) fn retry(&mut self, dead: EventId) -> RetryResult {
         let Some(letter) = self.dead.find(dead) else {
-            return Revival::Unknown;
+            return RetryResult::Unknown;
         };
         let DeadContent::Event(event) = &letter.content else {
-            return Revival::Foreign;
+            return RetryResult::Foreign;
         };
         let event = Event::clone(event);
         let is_gone = |client: &Client| !self.live.contains_key(&(event.namespace.clone(), client.id.clone()));
         if event.client.as_ref().is_some_and(is_gone) {
-            return Revival::ClientGone;
+            return RetryResult::ClientGone;
         }
         self.dead.remove(dead);
         let partition = self.partition(dead.partition);
         partition.append(event);
         partition.news.notify_one();
-        Revival::Queued
+        RetryResult::Queued
     }
 
     /// Removes an io-node, of this incarnation or of any, and appends a disconnect for each of its clients.
@@ -214,11 +215,11 @@ impl State {
     }
 
     /// Applies an outcome, unless it conflicts.
-    pub(super) fn commit(&mut self, outcome: Outcome) -> Option<Lost> {
+    pub(super) fn commit(&mut self, outcome: Outcome) -> Option<ConflictedOutcome> {
         let Outcome {
             id,
             verdict,
-            keep_turn,
+            reserve_for,
             forget,
         } = outcome;
         let effects = verdict.effects();
@@ -227,20 +228,24 @@ impl State {
         {
             let rank = Rank::of(id, event);
             if let Some(conflict) = self.buckets.conflict_of(rank, effects) {
-                let has_turn = keep_turn.is_some_and(|time| self.buckets.keep_turn(rank, effects, time));
-                return Some(Lost { id, conflict, has_turn });
+                let has_reservation = reserve_for.is_some_and(|time| self.buckets.reserve_for(rank, effects, time));
+                return Some(ConflictedOutcome {
+                    id,
+                    conflict,
+                    has_reservation,
+                });
             }
         }
         let event = self.partitions[usize::from(id.partition.0)].close(id.sequence)?;
-        self.buckets.end_turn(Rank::of(id, &event));
+        self.buckets.end_reservations(Rank::of(id, &event));
         let is_refused = verdict.refuses();
         let effects = match verdict {
             Verdict::Done(effects) => effects,
-            Verdict::Dead(death, effects) => {
+            Verdict::Dead(cause, effects) => {
                 self.dead.add(DeadLetter {
                     id,
                     content: DeadContent::Event(event.clone()),
-                    death,
+                    cause,
                     died_at_ms: now_ms(),
                 });
                 effects
@@ -281,10 +286,10 @@ impl State {
 
     /// Appends a command to the outboxes of the io-nodes that it has to reach.
     pub(super) fn route(&mut self, mut command: Command, event: &Event) {
-        if needs_another_asker(&command, event) {
+        if needs_another_collector(&command, event) {
             // Unlisted members have no clients, or are about to end.
             let listed = self.io_nodes.iter().filter(|(_, io)| io.is_listed);
-            ask_by_another(&mut command, listed.map(|(node, _)| node));
+            collect_at_another(&mut command, listed.map(|(node, _)| node));
         }
         if self.io_nodes.len() == 1
             && let Some(io) = self.io_nodes.values_mut().next()
@@ -300,10 +305,10 @@ impl State {
     }
 
     fn targets(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
-        match Reach::of(command, event) {
-            Reach::Everyone => self.io_nodes.keys().cloned().collect(),
-            Reach::Node(node) => node.into_iter().cloned().collect(),
-            Reach::Holders(namespace, clients) => clients
+        match CommandTarget::of(command, event) {
+            CommandTarget::Everyone => self.io_nodes.keys().cloned().collect(),
+            CommandTarget::Node(node) => node.into_iter().cloned().collect(),
+            CommandTarget::Holders(namespace, clients) => clients
                 .iter()
                 .filter_map(|client| self.live.get(&(namespace.clone(), client.clone())).cloned())
                 .collect(),

@@ -1,6 +1,6 @@
 //! The promises of [`Releases`](crate::Releases) and [`Nodes`](crate::Nodes), as tests.
 //!
-//! An implementation runs them by `releases_conform!`, given an expression that makes a [`Stage`].
+//! An implementation runs them by `releases_conform!`, given an expression that makes a [`ReleaseFixture`].
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use tokio::time::{sleep, timeout};
 use crate::{IoNode, Operations, Transport, TransportError};
 use plugnode_message::{Event, EventKind, NodeId, Payload, now_ms};
 use plugnode_release::{
-    AppReleases, AppReport, Board, ComponentFile, Counts, Digest, NodeReport, Progress, Stage as HowFar,
+    AppReleases, AppReport, Board, ComponentFile, Counts, Digest, NodeReport, NodeStage, ReleaseProgress,
 };
 
 /// The most bytes of a component, for an implementation under test.
 pub const MAX_COMPONENT: usize = 1_000_000;
 
 /// Operations under test, and the transport that they reach.
-pub struct Stage {
+pub struct ReleaseFixture {
     pub transport: Transport,
     pub operations: Operations,
 }
 
-impl From<Transport> for Stage {
+impl From<Transport> for ReleaseFixture {
     fn from(transport: Transport) -> Self {
         let operations = transport.operations();
         Self { transport, operations }
@@ -48,16 +48,16 @@ macro_rules! releases_conform {
     (@tests $make:expr; $($test:ident),* $(,)?) => {$(
         #[tokio::test]
         async fn $test() {
-            let (stage, _kept) = $make.await;
-            let test = $crate::releases_conformance::$test(stage.into());
+            let (fixture, _kept) = $make.await;
+            let test = $crate::releases_conformance::$test(fixture.into());
             let limit = std::time::Duration::from_secs(30);
             tokio::time::timeout(limit, test).await.expect("the test must not hang");
         }
     )*};
 }
 
-pub async fn components_are_stored_by_digest(stage: Stage) {
-    let releases = stage.operations.releases;
+pub async fn components_are_stored_by_digest(fixture: ReleaseFixture) {
+    let releases = fixture.operations.releases;
     for size in [0, 1, 256 * 1024, 300_000, MAX_COMPONENT] {
         let component = noise(size);
         let expected = Digest::of(&component);
@@ -77,16 +77,16 @@ pub async fn components_are_stored_by_digest(stage: Stage) {
     assert!(releases.component(&digest).await.unwrap().is_some(), "it still serves");
 }
 
-pub async fn concurrent_changes_of_the_board_are_serial(stage: Stage) {
+pub async fn concurrent_changes_of_the_board_are_serial(fixture: ReleaseFixture) {
     const TASKS: u64 = 20;
-    let (version, mut board) = stage.operations.releases.board().await.unwrap();
+    let (version, mut board) = fixture.operations.releases.board().await.unwrap();
     assert_eq!((version, &board), (0, &Board::default()));
     let app_releases = AppReleases::configured(target("first"), 1, 100);
     board.apps.insert("/".into(), app_releases);
-    assert!(stage.operations.releases.post_board(version, &board).await.unwrap());
+    assert!(fixture.operations.releases.post_board(version, &board).await.unwrap());
 
     let tasks = (0..TASKS).map(|n| {
-        let releases = stage.operations.releases.clone();
+        let releases = fixture.operations.releases.clone();
         tokio::spawn(async move {
             loop {
                 let (version, mut board) = releases.board().await.unwrap();
@@ -104,14 +104,14 @@ pub async fn concurrent_changes_of_the_board_are_serial(stage: Stage) {
     }
     let over: BTreeSet<u64> = answers.iter().map(|(version, _)| *version).collect();
     assert_eq!(over.len() as u64, TASKS, "no two changed the same board");
-    let (_, board) = stage.operations.releases.board().await.unwrap();
+    let (_, board) = fixture.operations.releases.board().await.unwrap();
     let releases = &board.apps[&"/".into()].releases;
     let numbers: Vec<u64> = releases.iter().map(|release| release.number).collect();
     assert_eq!(numbers, (1..=TASKS + 1).collect::<Vec<_>>(), "each change is there");
 }
 
-pub async fn repeated_post_gets_the_first_answer(stage: Stage) {
-    let releases = stage.operations.releases;
+pub async fn repeated_post_gets_the_first_answer(fixture: ReleaseFixture) {
+    let releases = fixture.operations.releases;
     let boards = ["a", "b", "c"].map(|name| {
         let mut board = Board::default();
         board
@@ -136,8 +136,8 @@ pub async fn repeated_post_gets_the_first_answer(stage: Stage) {
     assert_eq!(board, boards[1], "and nothing was changed by any of it");
 }
 
-pub async fn board_after_waits_for_a_change(stage: Stage) {
-    let releases = stage.operations.releases;
+pub async fn board_after_waits_for_a_change(fixture: ReleaseFixture) {
+    let releases = fixture.operations.releases;
     let (version, board) = releases.board_after(77).await.unwrap();
     assert_eq!(
         (version, &board),
@@ -167,16 +167,16 @@ pub async fn board_after_waits_for_a_change(stage: Stage) {
     assert_eq!(releases.board().await.unwrap().1, changed);
 }
 
-pub async fn reports_are_of_joined_app_nodes(stage: Stage) {
-    let operations = stage.operations;
+pub async fn reports_are_of_joined_app_nodes(fixture: ReleaseFixture) {
+    let operations = fixture.operations;
     let early = report("one", 1);
     operations.nodes.report(&early).await.unwrap();
     assert!(
         operations.nodes.app_nodes().await.unwrap().is_empty(),
         "it has not joined"
     );
-    let one = stage.transport.events.join_app("one".into()).await.unwrap();
-    let _two = stage.transport.events.join_app("two".into()).await.unwrap();
+    let one = fixture.transport.events.join_app("one".into()).await.unwrap();
+    let _two = fixture.transport.events.join_app("two".into()).await.unwrap();
     become_so(&operations, &[("one", Some(early)), ("two", None)]).await;
     let (later, other) = (report("one", 2), report("two", 3));
     operations.nodes.report(&later).await.unwrap();
@@ -186,8 +186,8 @@ pub async fn reports_are_of_joined_app_nodes(stage: Stage) {
     become_so(&operations, &[("two", Some(other))]).await;
 }
 
-pub async fn pruning_keeps_named_and_young_components(stage: Stage) {
-    let releases = stage.operations.releases;
+pub async fn pruning_keeps_named_and_young_components(fixture: ReleaseFixture) {
+    let releases = fixture.operations.releases;
     let named = releases.put_component(noise(10)).await.unwrap();
     let young = releases.put_component(noise(11)).await.unwrap();
     let mut board = Board::default();
@@ -201,10 +201,10 @@ pub async fn pruning_keeps_named_and_young_components(stage: Stage) {
     }
 }
 
-pub async fn backlog_counts_open_events(stage: Stage) {
-    let operations = stage.operations;
+pub async fn backlog_counts_open_events(fixture: ReleaseFixture) {
+    let operations = fixture.operations;
     assert_eq!(operations.nodes.backlog().await.unwrap(), 0);
-    let io = stage
+    let io = fixture
         .transport
         .events
         .join_io(IoNode::without_address("io"))
@@ -242,9 +242,9 @@ pub fn report(node: &str, release: u64) -> NodeReport {
         instances: 4,
         in_hand: 2,
         counts: counts.clone(),
-        progress: Some(Progress {
+        progress: Some(ReleaseProgress {
             release: release + 1,
-            stage: HowFar::Failed("it traps".into()),
+            stage: NodeStage::Failed("it traps".into()),
             counts,
         }),
         have_begun: true,

@@ -7,6 +7,7 @@
 mod deliveries;
 mod disconnects;
 mod effects;
+mod publishes;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ pub struct Verdict {
 pub struct Violation {
     /// Which promise.
     pub kind: ViolationKind,
-    /// `client ID`, whose messages or events these were, or `counter N`.
+    /// `client ID`, whose messages or events these were, `counter N`, or `publisher N`.
     pub subject: String,
     /// The description of the violation.
     pub what: &'static str,
@@ -87,6 +88,10 @@ pub struct CheckedCounts {
     pub increments: u64,
     /// Deliveries to clients.
     pub deliveries: usize,
+    /// Publishes that the server API accepted,
+    pub publishes: usize,
+    /// and their deliveries to watchers.
+    pub published: usize,
 }
 
 /// Judges a history.
@@ -100,6 +105,7 @@ pub fn judge(history: &History) -> Verdict {
     deliveries::judge(history, &effects, &evidence, &mut findings);
     disconnects::judge(history, &mut findings);
     state::judge(history, &effects, &mut findings);
+    publishes::judge(history, &mut findings);
     let mut counts = CheckedCounts::of(history);
     for effects in &effects {
         counts.unknown += effects.unknown;
@@ -163,6 +169,8 @@ impl CheckedCounts {
             effects: 0,
             increments: history.counters.iter().sum(),
             deliveries: history.traces.iter().map(|trace| trace.deliveries.len()).sum(),
+            publishes: history.publishes.iter().map(|publishes| publishes.accepted).sum(),
+            published: history.watches.iter().map(|watch| watch.publishes.len()).sum(),
         }
     }
 }
@@ -206,6 +214,7 @@ struct Findings<'a> {
 enum Subject {
     Client(u32),
     Counter(usize),
+    Publisher(usize),
 }
 
 impl<'a> Findings<'a> {
@@ -240,6 +249,15 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Adds an occurrence for each of these numbers to a violation of a publisher.
+    fn add_to_publisher(&mut self, kind: ViolationKind, publisher: usize, what: &'static str, numbers: &[u64]) {
+        for number in numbers {
+            let violation = self.violation(kind, Subject::Publisher(publisher), what);
+            violation.times += 1;
+            violation.number(*number);
+        }
+    }
+
     fn violation(&mut self, kind: ViolationKind, subject: Subject, what: &'static str) -> &mut Violation {
         let history = self.history;
         self.found.entry((kind, subject, what)).or_insert_with(|| Violation {
@@ -247,6 +265,7 @@ impl<'a> Findings<'a> {
             subject: match subject {
                 Subject::Client(client) => format!("client {}", history.traces[client as usize].id),
                 Subject::Counter(counter) => format!("counter {counter}"),
+                Subject::Publisher(publisher) => format!("publisher {publisher}"),
             },
             what,
             times: 0,

@@ -1,7 +1,8 @@
 //! Each test puts one fault into an otherwise correct history and checks the verdict.
 
 use super::super::history::{
-    ClientTrace, Delivery, DeliveryKind, DisconnectNotice, Ended, EventId, History, Numbers, Record, Sent, Watch,
+    ClientTrace, Delivery, DeliveryKind, DisconnectNotice, Ended, EventId, History, Numbers, Publishes, Record, Sent,
+    Watch,
 };
 use super::{Verdict, ViolationKind, judge};
 
@@ -57,6 +58,7 @@ fn history() -> History {
         welcomed_at: 5,
         stayed: true,
         notices: notices.into(),
+        publishes: Vec::new(),
     };
     History {
         refuse_after: 10_000,
@@ -594,4 +596,36 @@ fn disconnected_client_need_not_receive_failures() {
     clean(&history);
     history.ada().ended = Ended::Stayed;
     only(ViolationKind::Lost, &history);
+}
+
+#[test]
+fn publishes_arrive_once_and_in_order() {
+    let judged = |heard: &[u64], stayed: bool| {
+        let mut history = history();
+        // The watcher joined at 5.
+        history.publishes = vec![Publishes {
+            sent: vec![1, 6, 7, 8, 9],
+            accepted: 4,
+            refused: None,
+        }];
+        history.watches[0].stayed = stayed;
+        history.watches[0].publishes = heard.iter().map(|number| (0, *number)).collect();
+        let verdict = judge(&history);
+        let of_publisher = verdict
+            .violations
+            .into_iter()
+            .filter(|found| found.subject == "publisher 0");
+        of_publisher
+            .map(|found| (found.kind, found.numbers))
+            .collect::<Vec<_>>()
+    };
+    for heard in [&[2, 3, 4][..], &[1, 2, 3, 4, 5]] {
+        assert_eq!(judged(heard, true), []);
+    }
+    assert_eq!(judged(&[2, 3], true), [(ViolationKind::Lost, vec![4])]);
+    assert_eq!(judged(&[2, 3], false), []);
+    assert_eq!(judged(&[2, 4], false), [(ViolationKind::Lost, vec![3])]);
+    assert_eq!(judged(&[2, 3, 3, 4], true), [(ViolationKind::Doubled, vec![3])]);
+    assert_eq!(judged(&[2, 4, 3], true), [(ViolationKind::OutOfOrder, vec![3])]);
+    assert_eq!(judged(&[2, 3, 4, 6], true), [(ViolationKind::Unexpected, vec![6])]);
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::super::format::{self, plain, time};
-use plugnode_message::{CallAction, Event, EventKind, Handshake, LATE_REPLY, Payload};
+use plugnode_message::{CallAction, Channel, Event, EventKind, Handshake, LATE_REPLY, PRESENCE, Payload};
 use plugnode_transport::{DeadContent, DeadLetter};
 
 const COLUMNS: [&str; 8] = [
@@ -41,9 +41,9 @@ fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
         plain(&client.unwrap_or_else(|| "-".to_owned())),
         plain(&namespace),
         plain(&kind_and_name(letter)),
-        letter.death.attempts.to_string(),
-        plain(letter.death.release.as_deref().unwrap_or("-")),
-        plain(letter.death.reason.lines().next().unwrap_or_default()),
+        letter.cause.attempts.to_string(),
+        plain(letter.cause.release.as_deref().unwrap_or("-")),
+        plain(letter.cause.reason.lines().next().unwrap_or_default()),
     ]
 }
 
@@ -55,8 +55,8 @@ pub(super) fn in_words(letter: &DeadLetter) -> String {
     };
     line("id", &letter.id.to_string());
     line("died", &time(letter.died_at_ms));
-    line("attempts", &letter.death.attempts.to_string());
-    line("release", letter.death.release.as_deref().unwrap_or("-"));
+    line("attempts", &letter.cause.attempts.to_string());
+    line("release", letter.cause.release.as_deref().unwrap_or("-"));
     match &letter.content {
         DeadContent::Event(event) => {
             line("namespace", event.namespace.as_str());
@@ -84,7 +84,7 @@ pub(super) fn in_words(letter: &DeadLetter) -> String {
         }
     }
     page.push_str("reason\n");
-    for reason in letter.death.reason.lines() {
+    for reason in letter.cause.reason.lines() {
         let _ = writeln!(page, "  {}", plain(reason));
     }
     page
@@ -101,9 +101,9 @@ pub(super) fn summary(letter: &DeadLetter) -> Value {
         "client": event.and_then(|event| event.client.as_ref()).map(|client| client.id.as_str()),
         "kind": event.map_or("foreign", |event| event.kind.word()),
         "event": event.and_then(name),
-        "attempts": letter.death.attempts,
-        "release": letter.death.release,
-        "reason": letter.death.reason,
+        "attempts": letter.cause.attempts,
+        "release": letter.cause.release,
+        "reason": letter.cause.reason,
     })
 }
 
@@ -160,6 +160,10 @@ fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
                 json!({ "commands": commands.len(), "api_node": call.api_node.as_str() })
             }
         },
+        EventKind::Channels(change) => {
+            let names = |channels: &[Channel]| -> Vec<String> { channels.iter().map(ToString::to_string).collect() };
+            json!({ "joined": names(&change.joined), "left": names(&change.left) })
+        }
         EventKind::Custom { data, content_type, .. } => {
             let content_type = content_type.as_ref().map(|media| media.to_string());
             json!({ "data": show(data), "content_type": content_type })
@@ -196,6 +200,7 @@ fn name(event: &Event) -> Option<&str> {
         EventKind::Message { event, .. } => Some(event),
         EventKind::Custom { kind, .. } | EventKind::Timer { kind, .. } => Some(kind),
         EventKind::LateReply { .. } => Some(LATE_REPLY),
+        EventKind::Channels(_) => Some(PRESENCE),
         EventKind::Call(call) => match &call.action {
             CallAction::Event { kind, .. } => Some(kind),
             CallAction::Commands(_) => None,

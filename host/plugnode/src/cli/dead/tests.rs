@@ -10,7 +10,7 @@ use plugnode_message::{Client, DisconnectReason, Event, EventKind, Payload};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::admin::{AdminClient, AdminListener};
 use plugnode_transport::{
-    Death, Events, IoNode, IoSession, Lease, Leases, Memory, Outcome, Transport, TransportSettings, Verdict,
+    DeadLetterCause, Events, IoNode, IoSession, Lease, Leases, Memory, Outcome, Transport, TransportSettings, Verdict,
 };
 
 struct Fixture {
@@ -101,7 +101,7 @@ impl Fixture {
         let events = events.map(|kind| Self::event(client, kind)).into();
         assert!(self.io.inbox.ingest(events).await.unwrap().is_empty());
         let deliveries = self.lease.log.next().await.unwrap().unwrap();
-        let death = Death {
+        let cause = DeadLetterCause {
             app: Some("/".into()),
             reason: "the handler broke\n  in\n    draw".into(),
             attempts: 3,
@@ -109,7 +109,7 @@ impl Fixture {
         };
         let verdicts = [
             Verdict::Done(Default::default()),
-            Verdict::Dead(death, Default::default()),
+            Verdict::Dead(cause, Default::default()),
         ];
         let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id).collect();
         let outcomes = ids.iter().zip(verdicts).map(|(id, verdict)| Outcome::new(*id, verdict));

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::effects::arguments_of;
 use super::entry::reason_name;
 use super::notation::{arguments, key, text};
-use plugnode_message::{CallAction, Event, EventKind, Handshake};
+use plugnode_message::{CallAction, Event, EventKind, Handshake, PRESENCE};
 
 /// Contents of a file with this event.
 ///
@@ -61,6 +61,15 @@ pub(in super::super) fn file_of_event(event: &Event) -> Result<String> {
             } => custom(&mut put, kind, data, content_type.as_deref()),
             CallAction::Commands(_) => bail!("cannot save a call of the server API that no handler receives"),
         },
+        EventKind::Channels(change) => {
+            let client = event.client.as_ref().map(|client| change.content(&client.id));
+            custom(
+                &mut put,
+                PRESENCE,
+                &client.unwrap_or_default(),
+                Some("application/json"),
+            );
+        }
         // Handlers receive it as a custom event.
         EventKind::Timer { kind, data, .. } => custom(&mut put, kind, data, None),
         EventKind::Reply { .. } | EventKind::LateReply { .. } => {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::value::{bytes_of, json_of, payload};
 use plugnode_message::{
-    AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MOST_NAME, Namespace, RESERVED_EVENTS,
+    AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MAX_NAME, Namespace, RESERVED_EVENTS,
     Text, now_ms,
 };
 
@@ -171,7 +171,7 @@ impl Entry {
             return Ok(EventKind::Connection(Box::new(connection.handshake()?)));
         }
         if let Some(name) = &self.message {
-            if RESERVED_EVENTS.contains(&name.as_str()) || name.len() > MOST_NAME {
+            if RESERVED_EVENTS.contains(&name.as_str()) || name.len() > MAX_NAME {
                 bail!("message: no client can emit {name:?}: its name is reserved, or too long");
             }
             let ack = self.ack.then(|| AckId {

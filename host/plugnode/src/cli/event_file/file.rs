@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
 use super::entry::Entry;
 use super::toml_pieces::event_lines;
+use plugnode_server::config::in_words;
 
 /// Limit of a file, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -36,12 +37,13 @@ struct Contents {
 impl EventFile {
     /// Reads a file.
     pub(in super::super) fn read(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path).with_context(|| {
-            format!(
-                "cannot read {}; name a file of events, see `plugnode test --help`",
+        let size = match std::fs::metadata(path) {
+            Ok(size) => size,
+            Err(error) => bail!(
+                "cannot read {}: {error}; name a file of events, see `plugnode test --help`",
                 path.display()
-            )
-        })?;
+            ),
+        };
         if size.len() > MAX_BYTES {
             bail!(
                 "{} has more than {MAX_BYTES} bytes; split it into several files",
@@ -63,8 +65,11 @@ impl EventFile {
 
     /// Parses the contents of a file.
     pub(super) fn parse(path: &Path, text: String) -> Result<Self> {
-        let Contents { keyvalue, events } = toml::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.to_string().trim_end()))?;
+        let Contents { keyvalue, events } = toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+            anyhow!("{}:{line}: {}", path.display(), in_words(error.message()))
+        })?;
         Ok(Self {
             path: path.into(),
             text,

@@ -322,12 +322,12 @@ impl Harness {
                     to: to.clone(),
                     answered: HashSet::new(),
                 }),
-                Command::Ask { asker, token, .. } => self.requests.push_back(OpenRequest {
+                Command::Ask { origin, token, .. } => self.requests.push_back(OpenRequest {
                     token: token.clone(),
                     to: Audience {
-                        namespace: asker.namespace.clone(),
+                        namespace: origin.namespace.clone(),
                         to: Scope::Only(Selection {
-                            clients: vec![asker.client.clone()],
+                            clients: vec![origin.client.clone()],
                             channels: Vec::new(),
                         }),
                         except: Selection::default(),

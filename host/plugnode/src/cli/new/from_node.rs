@@ -92,7 +92,7 @@ fn pages_of(folder: &Path) -> Option<&'static str> {
 }
 
 /// The namespaces in the text of a program, and `/`.
-fn namespaces_in(text: &str) -> BTreeSet<String> {
+pub(in crate::cli) fn namespaces_in(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::from(["/".to_owned()]);
     for (place, _) in text.match_indices(".of(") {
         let rest = text[place + 4..].trim_start();
@@ -111,7 +111,7 @@ fn namespaces_in(text: &str) -> BTreeSet<String> {
 }
 
 /// The line of the first namespace that is a regular expression or a function.
-fn line_of_pattern(text: &str) -> Option<usize> {
+pub(in crate::cli) fn line_of_pattern(text: &str) -> Option<usize> {
     let mut places = text
         .match_indices(".of(")
         .map(|(place, word)| (place, &text[place + word.len()..]));

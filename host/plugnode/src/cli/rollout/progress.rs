@@ -11,7 +11,7 @@ use super::super::format::seconds;
 use super::super::release_format::stage_in_words;
 use plugnode_message::{Namespace, NodeId};
 use plugnode_release::{
-    AppReleases, AppReport, Board, Canary, Counts, NodeReport, Phase, Release, ReleaseState, Stage,
+    AppReleases, AppReport, Board, Canary, Counts, NodeReport, NodeStage, Phase, Release, ReleaseState,
 };
 
 /// Once the release is in use: limit of waiting for nodes that cannot use it yet.
@@ -62,7 +62,7 @@ pub(in crate::cli) struct NodeProgress {
     /// Whether the node uses it and may still take it back.
     pub(in crate::cli) is_on_trial: bool,
     /// Last reported stage, until the node uses it.
-    pub(in crate::cli) stage: Option<Stage>,
+    pub(in crate::cli) stage: Option<NodeStage>,
     /// Why instances began without the state of their predecessors.
     pub(in crate::cli) states_refused: Vec<String>,
 }
@@ -226,7 +226,7 @@ impl RolloutProgress {
         self.nodes.values().all(|node| match (node.in_use_after, &node.stage) {
             _ if node.is_on_trial => since >= BEHIND,
             (Some(_), _) => true,
-            (None, Some(Stage::Ready | Stage::Proven)) => since >= QUIET,
+            (None, Some(NodeStage::Ready | NodeStage::Proven)) => since >= QUIET,
             (None, _) => since >= BEHIND,
         })
     }
@@ -266,7 +266,7 @@ impl NodeProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugnode_release::{ComponentFile, Digest, Progress};
+    use plugnode_release::{ComponentFile, Digest, ReleaseProgress};
 
     const APP: &str = "/";
 
@@ -292,14 +292,14 @@ mod tests {
         app_releases.releases[1].is_tried = true;
     }
 
-    fn node(name: &str, release: u64, stage: Option<Stage>) -> (NodeId, Option<NodeReport>) {
+    fn node(name: &str, release: u64, stage: Option<NodeStage>) -> (NodeId, Option<NodeReport>) {
         let app = AppReport {
             release,
             digest: Digest::of(b"a"),
             instances: 4,
             in_hand: 0,
             counts: Counts::default(),
-            progress: stage.map(|stage| Progress {
+            progress: stage.map(|stage| ReleaseProgress {
                 release: 2,
                 stage,
                 counts: Counts::default(),
@@ -347,11 +347,11 @@ mod tests {
     fn reports_each_step_once() {
         let mut fixture = Fixture::new();
         let rolling_out = board(|_| {});
-        let compiling = [node("app-1", 1, Some(Stage::Compiling)), ("app-2".into(), None)];
+        let compiling = [node("app-1", 1, Some(NodeStage::Compiling)), ("app-2".into(), None)];
         assert_eq!(fixture.update(&rolling_out, &compiling, 1), None);
         assert_eq!(fixture.update(&rolling_out, &compiling, 2), None);
         let trying = board(|app_releases| app_releases.rollout.as_mut().unwrap().phase = Phase::Trying);
-        let ready = [node("app-1", 1, Some(Stage::Ready))];
+        let ready = [node("app-1", 1, Some(NodeStage::Ready))];
         assert_eq!(fixture.update(&trying, &ready, 3), None);
         assert_eq!(
             fixture.update(&board(in_use), &[node("app-1", 2, None)], 4),
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn waits_a_limited_time_for_quiet_and_late_nodes() {
         let in_use = board(in_use);
-        for (stage, least) in [(Stage::Ready, 1), (Stage::Behind("no room".into()), 10)] {
+        for (stage, least) in [(NodeStage::Ready, 1), (NodeStage::Behind("no room".into()), 10)] {
             let mut fixture = Fixture::new();
             let nodes = [node("app-1", 2, None), node("app-2", 1, Some(stage))];
             assert_eq!(fixture.update(&in_use, &nodes, 5), None);

@@ -21,8 +21,6 @@ const PYTHON_CHECK: (&str, &str) = ("plugnode/check_syntax.py", include_str!("ch
 const PYTHON_ERROR: &str = "SystemExit: ";
 /// Ends a CommonJS script, which is the body of a function, before its first statement.
 const RETURN: &str = "return;";
-/// What the runtime puts before a CommonJS script, on its first line: `evaluate_common` of `guest-sdk/js/runtime/src/engine.rs`.
-const FUNCTION: &str = "(function (exports, require, module, __filename, __dirname) {";
 /// An import that no runtime has: a module with it is parsed, and not evaluated.
 const NO_SUCH_IMPORT: &str = "\nimport \"plugnode:checked\";\n";
 /// How an error of the JavaScript runtime begins, if it cannot parse the script.
@@ -62,7 +60,7 @@ pub(super) async fn check_javascript(runtime: &Bytes, script: &Path, name: &str,
     let cause = start(&Script::append(runtime, &[(name, trial.as_bytes())]).into(), script).await?;
     let mut error = javascript_error(&cause, name)?;
     if error.line == 1 && !is_module {
-        error.column = error.column.saturating_sub(FUNCTION.len() + RETURN.len()).max(1);
+        error.column = error.column.saturating_sub(RETURN.len()).max(1);
     }
     // What is missing at the end is reported after it.
     let lines = text.lines().count().max(1);

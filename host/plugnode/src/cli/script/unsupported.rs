@@ -71,8 +71,7 @@ pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (us
         if is_comment || line.trim_start().starts_with("import type ") {
             return None;
         }
-        let bare = imported.strip_prefix("node:").unwrap_or(imported);
-        let (_, remedy) = REMEDIES.iter().find(|(names, _)| names.contains(&bare))?;
+        let remedy = remedy_of(imported)?;
         Some(SourceError {
             file: name.to_owned(),
             line: before.matches('\n').count() + 1,
@@ -81,6 +80,33 @@ pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (us
         })
     });
     errors.collect()
+}
+
+/// The errors of esbuild, with advice that fits plugnode in place of esbuild's own, about options that only esbuild has.
+pub(super) fn explain(errors: &str) -> String {
+    let lines = errors.lines().map(|line| {
+        let (indent, advice) = line.split_at(line.len() - line.trim_start().len());
+        let Some(name) = advice.split('"').nth(1) else { return line.to_owned() };
+        let is_of_node = advice.starts_with("The package ") && advice.contains("is built into node");
+        if is_of_node {
+            let remedy = remedy_of(name).unwrap_or(
+                "plugnode's runtime does not have this module of Node; use a package that runs in browsers too, or none for this purpose",
+            );
+            return format!("{indent}{name:?} cannot be used in a component: {remedy}");
+        }
+        if advice.starts_with("You can mark the path ") {
+            return format!("{indent}If {name:?} is a package, install it: npm install {name}");
+        }
+        line.to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What to do instead of importing a module, if it is known.
+fn remedy_of(name: &str) -> Option<&'static str> {
+    let bare = name.strip_prefix("node:").unwrap_or(name);
+    let (_, remedy) = REMEDIES.iter().find(|(names, _)| names.contains(&bare))?;
+    Some(remedy)
 }
 
 #[cfg(test)]
@@ -102,5 +128,22 @@ mod tests {
         ] {
             assert_eq!(find("app.ts", text, imports(text)), [], "{text}");
         }
+    }
+    #[test]
+    fn advice_of_esbuild_is_replaced() {
+        let errors = "  The package \"node:net\" wasn't found on the file system but is built into node. Are you trying to bundle for node?\n  \
+                      You can mark the path \"left-pad\" as external to exclude it from the bundle\nother \"text\"";
+        let explained = explain(errors);
+        let lines: Vec<_> = explained.lines().collect();
+        assert!(
+            lines[0].starts_with("  \"node:net\" cannot be used in a component: "),
+            "{explained}"
+        );
+        assert!(lines[0].contains("grants.http"), "{explained}");
+        assert_eq!(
+            lines[1],
+            "  If \"left-pad\" is a package, install it: npm install left-pad"
+        );
+        assert_eq!(lines[2], "other \"text\"");
     }
 }

@@ -44,8 +44,9 @@ impl Check<'_> {
         self.require(webhook.ca.is_none() || is_https, &["webhook", index, "ca"], problem);
         self.file(&["webhook", index, "ca"], &webhook.ca);
         self.webhook_secret(webhook, index);
-        let problem = "names no event; there are connection, disconnect and dead-letter";
-        self.require(!webhook.events.is_empty(), &["webhook", index, "events"], problem);
+        let problem = "names no event, and `kinds` no message; there are connection, disconnect and dead-letter";
+        let has_topics = !webhook.events.is_empty() || !webhook.kinds.is_empty();
+        self.require(has_topics, &["webhook", index, "events"], problem);
         for (i, namespace) in webhook.namespaces.iter().enumerate() {
             let path = ["webhook", index, "namespaces", &i.to_string()];
             let problem = format!("`{namespace}` is not a namespace; one begins with `/`");

@@ -14,7 +14,7 @@ use super::candidate::Candidate;
 use super::loaded_release::LoadedRelease;
 use plugnode_message::{Namespace, SessionId};
 use plugnode_process::metrics;
-use plugnode_release::{AppReport, Digest, Progress, Stage};
+use plugnode_release::{AppReport, Digest, NodeStage, ReleaseProgress};
 use plugnode_runtime::{AppSettings, Component, Dispatch, Failure, Job, JobOutcome};
 
 /// An app on this node.
@@ -22,7 +22,7 @@ pub(super) struct App {
     pub(super) settings: AppSettings,
     loaded: RwLock<LoadedReleases>,
     /// Number and stage of the release that this node is about to take into use.
-    stage: Mutex<Option<(u64, Stage)>>,
+    stage: Mutex<Option<(u64, NodeStage)>>,
     /// Notified when the candidate is proven or has failed.
     pub(super) candidate_changed: Notify,
     /// Notified when there is something new to report.
@@ -237,7 +237,7 @@ impl App {
     }
 
     /// Sets the reported stage: how far this node is with a release.
-    pub(super) fn set_stage(&self, stage: Option<(u64, Stage)>) {
+    pub(super) fn set_stage(&self, stage: Option<(u64, NodeStage)>) {
         let mut present = self.stage.lock();
         if *present != stage {
             *present = stage;
@@ -255,7 +255,7 @@ impl App {
         let progress = stage.map(|(release, stage)| {
             let candidate = candidate.as_ref().filter(|candidate| candidate.number == release);
             let counts = candidate.map(|candidate| candidate.stats.counts(candidate.is_canary()));
-            Progress {
+            ReleaseProgress {
                 release,
                 stage,
                 counts: counts.unwrap_or_default(),

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::app::App;
 use plugnode_message::namespaces::Namespaces;
 use plugnode_message::{KeyValue, Namespace, SessionId};
-use plugnode_transport::Standing;
+use plugnode_transport::LeaseHealth;
 
 /// The apps of this node, by namespace.
 pub(super) struct Apps {
@@ -18,18 +18,18 @@ pub(super) struct Apps {
     /// Whether events wait because the key-value store cannot be read.
     store_is_away: AtomicBool,
     /// Whether this node renews its lease in time.
-    pub(super) standing: Standing,
+    pub(super) lease_health: LeaseHealth,
     /// The store, for the idempotency keys of calls.
     pub(super) key_value: Arc<dyn KeyValue>,
 }
 
 impl Apps {
-    pub(super) fn new(standing: Standing, key_value: Arc<dyn KeyValue>) -> Self {
+    pub(super) fn new(lease_health: LeaseHealth, key_value: Arc<dyn KeyValue>) -> Self {
         Self {
             apps: Vec::new(),
             by_namespace: Namespaces::default(),
             store_is_away: AtomicBool::new(false),
-            standing,
+            lease_health,
             key_value,
         }
     }

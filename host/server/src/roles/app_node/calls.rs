@@ -4,40 +4,26 @@
 //! key was committed meanwhile. So a call takes effect once, whichever app-nodes and API nodes die in between.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
-
 use plugnode_message::{
     CALL_BUCKET, Call, CallAction, CallAnswer, CallKey, CallOutcome, Command, Effects, EventId, KeyValue, Payload,
 };
 
-/// Longest time of a lookup; after it the event waits for the store, as one whose handler reads it does.
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest record that is read: an answer that is kept, and its encoding.
 const MAX_RECORD: usize = 128 << 10;
 
-/// The outcome of the lookup of a key.
-pub(super) struct Lookup {
-    /// The call's event.
-    pub(super) sequence: u64,
-    /// The record of the key, if there is one; or why the store cannot be read.
-    pub(super) record: Result<Option<Bytes>, String>,
-}
-
-impl Lookup {
-    /// Looks up the key of the call with this sequence.
-    pub(super) async fn of(sequence: u64, key: CallKey, store: Arc<dyn KeyValue>) -> Self {
-        let names = [key.name];
-        let read = timeout(TIMEOUT, store.get(CALL_BUCKET, &names, MAX_RECORD));
-        let record = match read.await {
-            Ok(Ok(mut values)) => Ok(values.pop().flatten()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("key-value store: no answer within {TIMEOUT:?}")),
-        };
-        Self { sequence, record }
-    }
+/// Looks up the record of a key, if there is one.
+///
+/// # Errors
+/// Why the store cannot be read.
+pub(super) async fn look_up(key: CallKey, store: Arc<dyn KeyValue>) -> Result<Option<Bytes>, String> {
+    let names = [key.name];
+    let mut values = store
+        .get(CALL_BUCKET, &names, MAX_RECORD)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(values.pop().flatten())
 }
 
 /// The effects of a call whose commands are carried out without a handler. None: its event is for a handler.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::in_flight::InFlightEvent;
 use plugnode_process::metrics;
-use plugnode_transport::{Lost, Outcome, Verdict};
+use plugnode_transport::{ConflictedOutcome, Outcome, Verdict};
 
 /// Number of outcomes in one commit call.
 const BATCH: usize = 256;
@@ -55,7 +55,7 @@ impl Completions {
         self.outcomes.push_back(Outcome {
             id: event.delivery.id,
             verdict,
-            keep_turn: event.key_reservation(),
+            reserve_for: event.key_reservation(),
             forget: event.unneeded_patches.clone(),
         });
         self.completions.push_back(Completion { event, next, is_dead });
@@ -78,10 +78,13 @@ impl Completions {
     }
 
     /// Ends the running call, which committed all but the lost ones. Returns both.
-    pub(super) fn call_ended(&mut self, lost: Vec<Lost>) -> (Vec<Completion>, Vec<(InFlightEvent, Lost)>) {
+    pub(super) fn call_ended(
+        &mut self,
+        lost: Vec<ConflictedOutcome>,
+    ) -> (Vec<Completion>, Vec<(InFlightEvent, ConflictedOutcome)>) {
         let in_call = self.completions.drain(..std::mem::take(&mut self.in_call));
         let (mut committed, mut conflicting) = (Vec::with_capacity(in_call.len()), Vec::new());
-        let mut lost: HashMap<u64, Lost> = lost.into_iter().map(|lost| (lost.id.sequence, lost)).collect();
+        let mut lost: HashMap<u64, ConflictedOutcome> = lost.into_iter().map(|lost| (lost.id.sequence, lost)).collect();
         for completion in in_call {
             // The usual case without a hash lookup.
             let lost = match lost.is_empty() {

@@ -18,7 +18,7 @@ use super::candidate::{Candidate, Share};
 use super::loaded_release::LoadedRelease;
 use plugnode_process::Backoff;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_release::{AppReleases, Board, Digest, Phase, Stage};
+use plugnode_release::{AppReleases, Board, Digest, NodeStage, Phase};
 use plugnode_runtime::{Component, Dispatch, Engine, Pool};
 use plugnode_transport::Transport;
 
@@ -213,8 +213,8 @@ impl Follower {
             self.app.in_use().stats.reset();
         }
         let stage = match candidate.is_proven() {
-            true => Stage::Proven,
-            false => Stage::Ready,
+            true => NodeStage::Proven,
+            false => NodeStage::Ready,
         };
         self.app.set_stage(Some((target.number, stage)));
         Step::Wait
@@ -238,7 +238,7 @@ impl Follower {
         warn!(app = %self.app.settings.namespace, release = number, error = %reason, "release cannot be used");
         self.failed = Some(number);
         self.app.end_trial();
-        self.app.set_stage(Some((number, Stage::Failed(reason))));
+        self.app.set_stage(Some((number, NodeStage::Failed(reason))));
         Step::Wait
     }
 
@@ -251,7 +251,7 @@ impl Follower {
         let (app, number) = (self.app.clone(), target.number);
         let preparing = async {
             let component = self.component(&target).await?;
-            app.set_stage(Some((number, Stage::Starting)));
+            app.set_stage(Some((number, NodeStage::Starting)));
             let successor =
                 Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
             let instances = if target.is_canary {
@@ -271,7 +271,7 @@ impl Follower {
         match prepared {
             Ok(candidate) => {
                 app.begin_trial(candidate);
-                app.set_stage(Some((number, Stage::Ready)));
+                app.set_stage(Some((number, NodeStage::Ready)));
             }
             // It is current by now: this node catches up, instead of making the others go back.
             Err(_) if self.is_current(number) => {}
@@ -304,7 +304,7 @@ impl Follower {
                     error = %reason,
                     "cannot take the release into use yet; trying again"
                 );
-                app.set_stage(Some((number, Stage::Behind(reason))));
+                app.set_stage(Some((number, NodeStage::Behind(reason))));
                 let pause = self.backoff.next_delay();
                 tokio::select! {
                     () = sleep(pause) => {}
@@ -371,7 +371,7 @@ impl Follower {
         {
             return Ok(component);
         }
-        app.set_stage(Some((target.number, Stage::Fetching)));
+        app.set_stage(Some((target.number, NodeStage::Fetching)));
         // One node of a machine fetches and compiles it. The others wait, then find it in the compile cache.
         let lock = self.engine.lock_compilation(&target.digest).await?;
         if let Some(component) = self
@@ -393,7 +393,7 @@ impl Follower {
         if self.transport.nodes.data_losses().is_some() {
             self.engine.cache_bytes(&target.digest, &bytes).await;
         }
-        app.set_stage(Some((target.number, Stage::Compiling)));
+        app.set_stage(Some((target.number, NodeStage::Compiling)));
         let loading = self
             .engine
             .load_locked(target.digest.clone(), bytes, &app.settings.handler.grants, lock);

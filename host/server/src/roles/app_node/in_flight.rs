@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::{App, InFlightGuard, TrialAttempt};
-use plugnode_message::{AttributePatch, EventKind, Namespace, SessionId};
+use plugnode_message::{AttributePatch, EventKind, Namespace, PresentIn, SessionId};
 use plugnode_process::Backoff;
 use plugnode_runtime::Failure;
 use plugnode_transport::Delivery;
@@ -40,10 +40,12 @@ pub(super) struct InFlightEvent {
     read_too_much: bool,
     /// Patches of its client's attributes that the next owner does not need once this event is committed.
     pub(super) unneeded_patches: Vec<AttributePatch>,
-    /// Whether its outcome has deliveries to webhooks,
-    pub(super) has_webhooks: bool,
+    /// The channels with presence that its client is in. Read for the events that change them.
+    pub(super) present_in: Option<PresentIn>,
+    /// Whether its outcome has deliveries to webhooks or records of presence,
+    pub(super) has_records: bool,
     /// and whether it must have none, because they cannot be stored.
-    pub(super) omits_webhooks: bool,
+    pub(super) omits_records: bool,
     /// Later events of the same periodic timer that this one stands for. They are committed before it.
     pub(super) merged: Vec<Self>,
     _guard: Option<InFlightGuard>,
@@ -63,8 +65,9 @@ impl InFlightEvent {
             unavailable: None,
             read_too_much: false,
             unneeded_patches: Vec::new(),
-            has_webhooks: false,
-            omits_webhooks: false,
+            present_in: None,
+            has_records: false,
+            omits_records: false,
             merged: Vec::new(),
             _guard: app.map(App::count_in_flight),
         }
@@ -125,6 +128,7 @@ impl InFlightEvent {
         self.trial = None;
         self.unavailable = None;
         self.read_too_much = false;
+        self.present_in = None;
     }
 
     /// For how long its keys are reserved if the commit fails by a conflict. None: not at all.

@@ -29,8 +29,10 @@ mod follower;
 mod in_flight;
 mod lease_holder;
 mod loaded_release;
+mod lookup;
 mod partition;
 mod patches;
+mod presence;
 mod refused_clients;
 mod release_stats;
 mod retry_schedule;
@@ -71,7 +73,7 @@ impl AppNode {
     /// If a component cannot be loaded or started, or the transport cannot be joined.
     pub async fn start(setup: AppNodeSetup, engine: Engine, transport: Transport, shutdown: &Shutdown) -> Result<Self> {
         let webhooks = Arc::new(Webhooks::new(setup.webhooks)?);
-        let mut apps = Apps::new(transport.nodes.standing(), transport.key_value.clone());
+        let mut apps = Apps::new(transport.nodes.lease_health(), transport.key_value.clone());
         for source in setup.apps {
             let namespace = source.settings.namespace.clone();
             let app = app_start::start(source, setup.settings.kept_releases, &transport, &engine, shutdown)

@@ -17,13 +17,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::apps::Apps;
-use super::calls::Lookup;
+use super::lookup::Lookup;
 use super::patches::Patches;
 use super::scheduler::Scheduler;
 use super::settings::Retries;
 use super::webhooks::Webhooks;
 use plugnode_runtime::JobOutcome;
-use plugnode_transport::{Commits, Lease, Log, Lost, Result, TransportError};
+use plugnode_transport::{Commits, ConflictedOutcome, Lease, Log, Result, TransportError};
 
 /// Number of job outcomes that are processed together.
 const BATCH: usize = 256;
@@ -80,7 +80,7 @@ async fn work_on(
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
     // One call at a time, so that outcomes take effect in the order of the completions.
-    let mut committing: Option<BoxFuture<'_, Result<Vec<Lost>>>> = None;
+    let mut committing: Option<BoxFuture<'_, Result<Vec<ConflictedOutcome>>>> = None;
     // Pinned once and not polled anew for each event: all partitions of the node share its waker list.
     let mut stopped = pin!(stopping.cancelled());
     while reading || !scheduler.is_empty() {

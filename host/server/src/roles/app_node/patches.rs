@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use super::in_flight::ClientKey;
 use plugnode_message::id_map::ById;
-use plugnode_message::{AttributePatch, Effects, Event, EventId, MOST_ATTRIBUTES, Text};
+use plugnode_message::{AttributePatch, Effects, Event, EventId, MAX_ATTRIBUTES, Text};
 
 /// Limits of one client's kept patches, in number and bytes. Beyond them the oldest are dropped, and handlers see these late.
 const MAX_PATCHES: usize = 512;
-const MAX_BYTES: usize = 16 * MOST_ATTRIBUTES;
+const MAX_BYTES: usize = 16 * MAX_ATTRIBUTES;
 
 /// The pending patches of a partition's clients.
 #[derive(Default)]
@@ -144,7 +144,7 @@ impl PendingPatches {
             let mut attributes = result.attributes.clone();
             json_patch::merge(&mut attributes, &parsed);
             let text = attributes.to_string();
-            if text.len() <= MOST_ATTRIBUTES {
+            if text.len() <= MAX_ATTRIBUTES {
                 (result.attributes, result.text) = (attributes, text.into());
             }
         }

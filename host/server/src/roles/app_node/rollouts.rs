@@ -17,7 +17,7 @@ use super::follower::Follower;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_process::jittered;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_release::{AppReleases, Board, NodeReport, NodeStatus, Phase, Stage};
+use plugnode_release::{AppReleases, Board, NodeReport, NodeStage, NodeStatus, Phase};
 use plugnode_runtime::Engine;
 use plugnode_transport::{Result, Transport};
 
@@ -198,7 +198,7 @@ fn advance_interval(board: &Board, report: &NodeReport) -> Option<Duration> {
         match (app_releases.rollout.as_ref().map(|rollout| rollout.phase), stage) {
             _ if is_first_answer => Some(ADVANCE_INTERVAL),
             (Some(Phase::Canary), _) => Some(CANARY_INTERVAL),
-            (Some(_), _) | (None, Some(Stage::Failed(_))) => Some(ADVANCE_INTERVAL),
+            (Some(_), _) | (None, Some(NodeStage::Failed(_))) => Some(ADVANCE_INTERVAL),
             (None, _) => None,
         }
     });

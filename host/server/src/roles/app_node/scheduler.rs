@@ -16,21 +16,23 @@ use tracing::{debug, warn};
 
 use super::app::TrialAttempt;
 use super::apps::Apps;
-use super::calls::{self, Lookup};
+use super::calls;
 use super::completions::{AfterCommit, Completion, Completions};
 use super::failure_notice::failure_notice;
 use super::in_flight::{ClientKey, InFlightEvent};
+use super::lookup::{Found, Lookup, Wanted};
 use super::patches::Patches;
+use super::presence;
 use super::refused_clients::RefusedClients;
 use super::retry_schedule::{RetrySchedule, conflict_delay};
 use super::settings::Retries;
 use super::webhooks::Webhooks;
 use plugnode_message::id_map::ById;
-use plugnode_message::{Call, CallAction, CallOutcome, Command, Effects, Event, EventId, EventKind, WebhookDelivery};
+use plugnode_message::{CallAction, CallOutcome, Command, Effects, Event, EventId, EventKind, WebhookDelivery};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
-use plugnode_transport::{Conflict, Death, Delivery, Lost, Outcome, Verdict};
+use plugnode_transport::{Conflict, ConflictedOutcome, DeadLetterCause, Delivery, Outcome, Verdict};
 
 /// Number of events of a partition that are in the pool or wait for their commit.
 const MAX_STARTED: usize = 4_096;
@@ -150,9 +152,15 @@ impl Scheduler {
             let sequence = event.sequence();
             let is_crashing = self.is_crashing(&event);
             self.running.insert(sequence, event);
-            match is_crashing {
-                true => self.give_up_crashing(sequence),
-                false => self.attempt(sequence),
+            let wanted = self
+                .running
+                .get(&sequence)
+                .and_then(|running| self.wanted(&running.delivery.event));
+            match (is_crashing, wanted) {
+                // Its dead letter is committed with the records of presence, which have to be read.
+                (true, Some(wanted @ Wanted::Presence(..))) => self.look_up(sequence, wanted),
+                (true, _) => self.give_up_crashing(sequence),
+                (false, _) => self.attempt(sequence),
             }
         }
     }
@@ -173,18 +181,18 @@ impl Scheduler {
         }
         let app = self.apps.get(&event.namespace);
         let commands = failure_notice(app.map(|app| &app.settings), *id, event);
-        let death = Death {
+        let cause = DeadLetterCause {
             reason: "each process that began it has died before its end".into(),
             attempts: *attempts,
             release: None,
             app: app.map(|app| app.settings.namespace.clone()),
         };
-        self.complete(sequence, Verdict::Dead(death, only(commands)));
+        self.complete(sequence, Verdict::Dead(cause, only(commands)));
     }
 
     /// Begins an attempt at an event.
     fn attempt(&mut self, sequence: u64) {
-        if self.apps.standing.is_overdue() {
+        if self.apps.lease_health.is_overdue() {
             // Another app-node may be about to get the partition.
             self.retry_schedule.insert(OVERDUE_DELAY, sequence);
             return;
@@ -202,58 +210,95 @@ impl Scheduler {
             running.unneeded_patches.extend(unneeded);
         }
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempts, "handling event");
-        if let EventKind::Call(call) = &event.kind {
-            return self.attempt_call(id, call, event.clone());
+        match self.wanted(&event) {
+            Some(wanted) => self.look_up(id.sequence, wanted),
+            None => self.carry_out(id, event),
         }
-        self.submit(id, event);
     }
 
-    /// Carries out a call of the server API: without a key at once, else when the key was looked up.
-    fn attempt_call(&mut self, id: EventId, call: &Call, event: Arc<Event>) {
-        if let Some(key) = call.key.clone() {
-            let (store, looked_up, token) = (self.apps.key_value.clone(), self.looked_up.clone(), self.jobs.token());
-            tokio::spawn(async move {
-                let lookup = Lookup::of(id.sequence, key, store).await;
-                // It has room for as many lookups as events run. When it is closed, nobody waits.
-                let _ = looked_up.try_send(lookup);
-                drop(token);
-            });
-            return;
+    /// What has to be read before an event is handled.
+    fn wanted(&self, event: &Event) -> Option<Wanted> {
+        if let EventKind::Call(call) = &event.kind {
+            return call.key.clone().map(Wanted::Call);
         }
-        match calls::effects(call, id) {
+        let app = self.apps.get(&event.namespace)?;
+        let client = presence::subject(event, &app.settings)?;
+        Some(Wanted::Presence(event.namespace.clone(), client.clone()))
+    }
+
+    /// Reads what an event needs; `process_lookup` gets it.
+    fn look_up(&self, sequence: u64, wanted: Wanted) {
+        let (store, looked_up, token) = (self.apps.key_value.clone(), self.looked_up.clone(), self.jobs.token());
+        tokio::spawn(async move {
+            let lookup = Lookup::of(sequence, wanted, store).await;
+            // It has room for as many lookups as events run. When it is closed, nobody waits.
+            let _ = looked_up.try_send(lookup);
+            drop(token);
+        });
+    }
+
+    /// Gives an event to its handler, or completes it if none gets it.
+    fn carry_out(&mut self, id: EventId, event: Arc<Event>) {
+        let effects = match &event.kind {
+            EventKind::Call(call) => calls::effects(call, id),
+            _ => {
+                let app = self.apps.get(&event.namespace).map(|app| &app.settings);
+                (!presence::is_for_handler(&event, app)).then(Effects::default)
+            }
+        };
+        match effects {
             Some(effects) => self.complete(id.sequence, Verdict::Done(effects)),
             None => self.submit(id, event),
         }
     }
 
-    /// Goes on with a call whose key was looked up. Without `goes_on`, no handler is called any more.
+    /// Goes on with an event for which something was looked up. Without `goes_on`, no handler is called any more.
     pub(super) fn process_lookup(&mut self, lookup: Lookup, goes_on: bool) {
-        let Lookup { sequence, record } = lookup;
+        let Lookup { sequence, found } = lookup;
         let Some(running) = self.running.get_mut(&sequence) else {
             return;
         };
         let (id, event) = (running.delivery.id, running.delivery.event.clone());
-        let EventKind::Call(call) = &event.kind else { return };
-        if record.is_ok() && running.unavailable.is_some() {
+        if found.is_ok() && running.unavailable.is_some() {
             self.apps.store_is_back();
         }
-        match record {
+        match found {
             Err(reason) => self.wait_for_store(sequence, &reason),
-            Ok(Some(record)) => {
+            Ok(Found::Call(Some(record))) => {
+                let EventKind::Call(call) = &event.kind else { return };
                 let outcome = call
                     .key
                     .as_ref()
                     .map_or(CallOutcome::KeyReused, |key| key.repeated(&record));
                 self.complete(sequence, Verdict::Done(calls::only_answer(call, outcome)));
             }
-            Ok(None) => match calls::effects(call, id) {
-                Some(effects) => self.complete(sequence, Verdict::Done(effects)),
-                None if goes_on => self.submit(id, event),
-                None => drop(self.running.remove(&sequence)),
-            },
+            Ok(Found::Presence(present)) => {
+                running.present_in = Some(present);
+                let is_crashing = running.delivery.attempts >= self.retries.attempts;
+                match is_crashing {
+                    true => self.give_up_crashing(sequence),
+                    false => self.go_on(id, event, goes_on),
+                }
+            }
+            Ok(Found::Call(None)) => self.go_on(id, event, goes_on),
         }
         if !goes_on {
             self.stop();
+        }
+    }
+
+    /// Carries out an event whose lookup has ended. Without `goes_on`, one that is for a handler is left to the next owner.
+    fn go_on(&mut self, id: EventId, event: Arc<Event>, goes_on: bool) {
+        let is_for_handler = match &event.kind {
+            EventKind::Call(call) => !matches!(call.action, CallAction::Commands(_)),
+            _ => {
+                let app = self.apps.get(&event.namespace).map(|app| &app.settings);
+                presence::is_for_handler(&event, app)
+            }
+        };
+        match goes_on || !is_for_handler {
+            true => self.carry_out(id, event),
+            false => drop(self.running.remove(&id.sequence)),
         }
     }
 
@@ -289,14 +334,14 @@ impl Scheduler {
         if let Some(app) = self.apps.get(&job.event.namespace) {
             return app.submit(job, running.trial.is_some());
         }
-        let death = Death {
+        let cause = DeadLetterCause {
             reason: format!("no app is bound to namespace {:?}", job.event.namespace),
             attempts: 0,
             release: None,
             app: None,
         };
         let commands = failure_notice(None, id, &job.event);
-        self.complete(id.sequence, Verdict::Dead(death, only(commands)));
+        self.complete(id.sequence, Verdict::Dead(cause, only(commands)));
     }
 
     /// Takes the outcomes of jobs: completes each event or schedules its next attempt. Without `goes_on` there are no further
@@ -372,17 +417,23 @@ impl Scheduler {
         let app = self.apps.get(&running.delivery.event.namespace);
         if app.is_none_or(|app| log_limiter::allows(&app.settings.namespace, failure.kind())) {
             let error = failure.for_log();
-            warn!(messaging.message.id = %id, attempt = attempts, dead = is_last, %error, "event failed");
+            let kind = &running.delivery.event.kind;
+            let event = match kind {
+                EventKind::Message { event, .. } => event,
+                other => other.word(),
+            };
+            let app = app.map(|app| app.settings.namespace.as_str());
+            warn!(messaging.message.id = %id, app, event, attempt = attempts, dead = is_last, %error, "event failed");
         }
         if is_last {
-            let death = Death {
+            let cause = DeadLetterCause {
                 reason: failure.for_dead_letter(),
                 attempts,
                 release: running.release.as_ref().map(ToString::to_string),
                 app: app.map(|app| app.settings.namespace.clone()),
             };
             let commands = failure_notice(app.map(|app| &app.settings), id, &running.delivery.event);
-            return self.complete(sequence, Verdict::Dead(death, only(commands)));
+            return self.complete(sequence, Verdict::Dead(cause, only(commands)));
         }
         let delay = self.retries.delay.saturating_mul(1 << (attempts - 1).min(16));
         self.retry_schedule.insert(delay, sequence);
@@ -390,18 +441,22 @@ impl Scheduler {
 
     /// Handles an event again whose outcome was not committed. If another event has changed what it read, the attempt does not
     /// count.
-    fn commit_conflicted(&mut self, mut event: InFlightEvent, lost: Lost) {
-        let Lost { id, conflict, has_turn } = lost;
+    fn commit_conflicted(&mut self, mut event: InFlightEvent, lost: ConflictedOutcome) {
+        let ConflictedOutcome {
+            id,
+            conflict,
+            has_reservation,
+        } = lost;
         if let Conflict::Impossible(reason) = &conflict {
             if WebhookDelivery::is(&event.delivery.event.kind) {
                 self.log_dropped_webhooks(id, &event, reason);
                 return self.skip(event);
             }
             // Without them the next attempt shows whether they were the cause.
-            event.omits_webhooks = event.has_webhooks;
-            if event.has_webhooks {
+            event.omits_records = event.has_records;
+            if event.has_records {
                 self.log_dropped_webhooks(id, &event, reason);
-                return self.repeat_without_webhooks(event);
+                return self.repeat_without_records(event);
             }
         }
         if self.is_crashing(&event) {
@@ -410,7 +465,7 @@ impl Scheduler {
             return self.give_up_crashing(id.sequence);
         }
         event.reset_after_conflict();
-        let delay = conflict_delay(event.conflicts, has_turn);
+        let delay = conflict_delay(event.conflicts, has_reservation);
         if conflict == Conflict::Changed {
             event.attempts -= 1;
         }
@@ -419,7 +474,7 @@ impl Scheduler {
         match conflict {
             Conflict::Changed => {
                 metrics::EVENTS_HANDLED_AGAIN.increment();
-                debug!(messaging.message.id = %id, has_turn, "handling event again: keys that it read have changed");
+                debug!(messaging.message.id = %id, has_reservation, "handling event again: keys that it read have changed");
                 match delay.is_zero() {
                     true => self.attempt(id.sequence),
                     false => self.retry_schedule.insert(delay, id.sequence),
@@ -436,7 +491,7 @@ impl Scheduler {
         }
     }
 
-    fn repeat_without_webhooks(&mut self, mut event: InFlightEvent) {
+    fn repeat_without_records(&mut self, mut event: InFlightEvent) {
         let sequence = event.sequence();
         event.reset_after_conflict();
         let is_crashing = self.is_crashing(&event);
@@ -451,7 +506,7 @@ impl Scheduler {
     fn log_dropped_webhooks(&self, id: EventId, event: &InFlightEvent, reason: &str) {
         metrics::WEBHOOKS_OVERFLOWED.increment();
         if log_limiter::allows(&event.delivery.event.namespace, "webhooks dropped") {
-            warn!(messaging.message.id = %id, %reason, "deliveries to webhooks dropped: too many are pending");
+            warn!(messaging.message.id = %id, %reason, "deliveries to webhooks and presence dropped: they cannot be stored");
         }
     }
 
@@ -473,8 +528,12 @@ impl Scheduler {
             return;
         };
         let Delivery { id, event: of, .. } = &event.delivery;
-        let app = self.apps.get(&of.namespace).map(|app| &app.settings.namespace);
-        event.has_webhooks = !event.omits_webhooks && self.webhooks.add(*id, of, app, &mut verdict);
+        let app = self.apps.get(&of.namespace).map(|app| &app.settings);
+        let namespace = app.map(|app| &app.namespace);
+        event.has_records = !event.omits_records && self.webhooks.add(*id, of, namespace, &mut verdict);
+        if let (Some(present), Some(app)) = (&event.present_in, app) {
+            event.has_records |= presence::add(present, *id, of, app, verdict.effects_mut(), event.omits_records);
+        }
         let client = event.client_key();
         if let Verdict::Done(effects) = &verdict {
             self.patches.add_effects(event.delivery.id, effects);
@@ -496,7 +555,7 @@ impl Scheduler {
     }
 
     /// Ends the commit call, which committed all but the lost outcomes. With `goes_on`, the events of these are handled again.
-    pub(super) fn call_ended(&mut self, lost: Vec<Lost>, goes_on: bool) {
+    pub(super) fn call_ended(&mut self, lost: Vec<ConflictedOutcome>, goes_on: bool) {
         let (committed, conflicting) = self.completions.call_ended(lost);
         for Completion { event, next, .. } in committed {
             let client = event.client_key();

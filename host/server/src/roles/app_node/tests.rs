@@ -23,7 +23,7 @@ use plugnode_message::{
 };
 use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, HandlerSettings, Limits};
 use plugnode_transport::{
-    Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, Outcome,
+    Commits, ConflictedOutcome, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Memory, Outcome,
     Result as Answer, Transport, TransportError, TransportSettings, Verdict,
 };
 
@@ -129,6 +129,10 @@ impl KeyValue for Store {
         self.memory.keys(bucket, prefix, cursor, most).await
     }
 
+    async fn count(&self, bucket: &str) -> Result<u64, KeyValueError> {
+        self.memory.count(bucket).await
+    }
+
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         !matches!(self.mode(), StoreMode::Failing | StoreMode::Hanging)
     }
@@ -166,6 +170,7 @@ async fn start_with(
                 http: Vec::new(),
             },
             config: BTreeMap::new(),
+            presence: Default::default(),
         },
         key_value: store,
     };
@@ -336,7 +341,7 @@ async fn events_wait_while_store_is_unavailable() {
     assert!(answer.contains(r#""attempt":1"#), "{answer}");
     let dead = memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert!(dead[0].death.reason.contains("time limit"), "{:?}", dead[0].death);
+    assert!(dead[0].cause.reason.contains("time limit"), "{:?}", dead[0].cause);
     end(shutdown).await;
 }
 
@@ -360,7 +365,7 @@ async fn event_fails_if_reads_exceed_time_limit() {
     assert!(answers[0].1.contains("failed"), "{answers:?}");
     let dead = memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
-    let reason = &dead[0].death.reason;
+    let reason = &dead[0].cause.reason;
     assert!(
         reason.contains("the event reads too much for its time limit"),
         "{reason}"
@@ -484,7 +489,7 @@ struct ScriptedCommits {
 
 #[async_trait]
 impl Commits for ScriptedCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Answer<Vec<Lost>> {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Answer<Vec<ConflictedOutcome>> {
         if self.fenced {
             return Err(TransportError::Fenced);
         }

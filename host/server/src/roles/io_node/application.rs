@@ -15,7 +15,7 @@ use plugnode_message::DisconnectReason;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_socket_io::{Connection, CurrentIncarnation, Str};
-use plugnode_transport::Standing;
+use plugnode_transport::LeaseHealth;
 
 /// The reason of the disconnect of a client that does not read.
 const SLOW_READER: &str = "slow reader: what was sent to it was not read";
@@ -25,7 +25,7 @@ pub(super) struct Application {
     pub(super) protocol: Arc<Protocol>,
     pub(super) access_check: Arc<AccessCheck>,
     pub(super) incarnation: Arc<CurrentIncarnation>,
-    pub(super) standing: Standing,
+    pub(super) lease_health: LeaseHealth,
     pub(super) shutdown: Shutdown,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Application {
 impl Application {
     /// Whether new sessions are accepted: not if this io-node is about to lose them.
     fn accepts_sessions(&self) -> bool {
-        self.incarnation.is_member() && !self.standing.is_overdue() && !self.shutdown.has_begun()
+        self.incarnation.is_member() && !self.lease_health.is_overdue() && !self.shutdown.has_begun()
     }
 }
 

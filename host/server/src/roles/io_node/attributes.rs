@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::field::Field;
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{Handshake, MOST_ATTRIBUTES, Refusal, Text};
+use plugnode_message::{Handshake, MAX_ATTRIBUTES, Refusal, Text};
 
 /// Looks up fields of a handshake.
 pub(super) struct Fields<'a> {
@@ -67,7 +67,7 @@ pub(super) fn first(
         .collect();
     attributes.extend(claims);
     let attributes = Value::Object(attributes).to_string();
-    if attributes.len() > MOST_ATTRIBUTES {
+    if attributes.len() > MAX_ATTRIBUTES {
         return Err(Refusal {
             message: Text::from_static("the attributes in the handshake are too large"),
             data: None,
@@ -143,9 +143,9 @@ mod tests {
         let mut handshake = handshake();
         let wanted = [("big".into(), auth("big"))];
         for (length, taken) in [
-            (MOST_ATTRIBUTES - 10, true),
-            (MOST_ATTRIBUTES - 9, false),
-            (10 * MOST_ATTRIBUTES, false),
+            (MAX_ATTRIBUTES - 10, true),
+            (MAX_ATTRIBUTES - 9, false),
+            (10 * MAX_ATTRIBUTES, false),
         ] {
             handshake.auth = Some(json!({ "big": "x".repeat(length) }).to_string().into());
             let attributes = first(&wanted, &Fields::of(&handshake), Map::new());

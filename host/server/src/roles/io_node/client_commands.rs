@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use plugnode_message::{Audience, Channel, DisconnectReason, Payload};
+use plugnode_message::{Audience, Channel, ChannelChange, EventKind, Payload};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_socket_io::{NamespaceRegistry, Socket};
@@ -42,10 +42,14 @@ impl ClientCommands {
     /// Adds sockets to channels. A socket that would be in too many is added to none.
     pub(super) fn subscribe(&self, who: &Audience, channels: &[Channel]) {
         self.for_each(who, |socket| {
-            if socket.namespace.join_rooms(&socket.id, channels).is_err() {
-                metrics::SUBSCRIPTIONS_REFUSED.increment();
-                if log_limiter::allows(socket.namespace(), "too many channels") {
-                    warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels");
+            match socket.namespace.join_rooms(&socket.id, channels) {
+                Ok(joined) if joined.is_empty() => {}
+                Ok(joined) => enqueue(socket, ChannelChange { joined, ..Default::default() }),
+                Err(_) => {
+                    metrics::SUBSCRIPTIONS_REFUSED.increment();
+                    if log_limiter::allows(socket.namespace(), "too many channels") {
+                        warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels");
+                    }
                 }
             }
         });
@@ -53,13 +57,24 @@ impl ClientCommands {
 
     /// Removes sockets from channels.
     pub(super) fn unsubscribe(&self, who: &Audience, channels: &[Channel]) {
-        self.for_each(who, |socket| socket.namespace.leave_rooms(&socket.id, channels));
+        self.for_each(who, |socket| {
+            let left = socket.namespace.leave_rooms(&socket.id, channels);
+            if !left.is_empty() {
+                enqueue(
+                    socket,
+                    ChannelChange {
+                        left,
+                        ..Default::default()
+                    },
+                );
+            }
+        });
     }
 
     /// Disconnects sockets, or closes their connections.
     pub(super) fn disconnect(&self, who: &Audience, close_transport: bool) {
         self.for_each(who, |socket| match close_transport {
-            true => socket.close_connection(DisconnectReason::Server),
+            true => socket.close_connection(),
             false => socket.disconnect(),
         });
     }
@@ -68,4 +83,9 @@ impl ClientCommands {
     pub(super) fn for_each(&self, who: &Audience, act: impl Fn(&Arc<Socket>)) {
         self.namespaces.audience(who).iter().for_each(act);
     }
+}
+
+/// Tells the app-nodes of a change of a client's channels. A socket that has closed tells them by its disconnect.
+fn enqueue(socket: &Arc<Socket>, change: ChannelChange) {
+    socket.enqueue(EventKind::Channels(change));
 }

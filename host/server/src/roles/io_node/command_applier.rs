@@ -116,12 +116,12 @@ impl CommandApplier {
                 }
             }
             Command::Ask {
-                asker,
+                origin,
                 question,
                 timeout_ms,
                 token,
-            } => self.questions.asked(asker, question, timeout_ms, token),
-            Command::Answer { asker, from, part } => self.questions.answered(&asker, from, part),
+            } => self.questions.asked(origin, question, timeout_ms, token),
+            Command::Answer { origin, from, part } => self.questions.answered(&origin, from, part),
             // For the API node, which is gone.
             Command::CallAnswer(_) => {}
             Command::Fire {

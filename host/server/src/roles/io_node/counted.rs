@@ -46,6 +46,7 @@ impl TestNode {
         let app = AppNamespace {
             namespace: "/chat".into(),
             admission: None,
+            presence: Default::default(),
         };
         let settings = engine_io::Settings {
             send_buffer: 1 << 20,

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use plugnode_message::DisconnectReason;
 use plugnode_socket_io::Connection;
-use plugnode_transport::{Inbox, Standing};
+use plugnode_transport::{Inbox, LeaseHealth};
 
 /// How often it is checked whether all events of a connection are answered.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -20,20 +20,20 @@ pub(super) async fn close_when_answered(
     connection: &Connection,
     reason: &DisconnectReason,
     inbox: &dyn Inbox,
-    standing: &Standing,
+    lease_health: &LeaseHealth,
     until: Instant,
 ) {
-    answered(connection, inbox, standing, until.min(Instant::now() + BUSY)).await;
+    answered(connection, inbox, lease_health, until.min(Instant::now() + BUSY)).await;
     connection.pause();
-    answered(connection, inbox, standing, until).await;
+    answered(connection, inbox, lease_health, until).await;
     connection.close_with(reason);
     connection.resume();
 }
 
 /// Completes when all events of a connection are answered, or at `until`.
-async fn answered(connection: &Connection, inbox: &dyn Inbox, standing: &Standing, until: Instant) {
+async fn answered(connection: &Connection, inbox: &dyn Inbox, lease_health: &LeaseHealth, until: Instant) {
     let mut checks = 0;
-    while checks < CHECKS && Instant::now() < until && !connection.is_closed() && !standing.is_overdue() {
+    while checks < CHECKS && Instant::now() < until && !connection.is_closed() && !lease_health.is_overdue() {
         sleep(CHECK_INTERVAL).await;
         checks = if is_answered(connection, inbox) { checks + 1 } else { 0 };
     }

@@ -17,12 +17,12 @@ use super::attributes::Fields;
 use super::field::Field;
 use super::handle::IoHandle;
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{Command, Event, Handshake, MOST_ATTRIBUTES, NodeId, Refusal, Text};
+use plugnode_message::{Command, Event, Handshake, MAX_ATTRIBUTES, NodeId, Refusal, Text};
 
 /// The refusal of a client if its attributes could not be computed.
 const UNDECIDED: &str = "the server could not decide";
 
-type ClientInfo = dyn Fn(&Newcomer<'_>) -> Result<Map<String, Value>, Refusal> + Send + Sync;
+type ClientInfo = dyn Fn(&ConnectingClient<'_>) -> Result<Map<String, Value>, Refusal> + Send + Sync;
 type OnCustom = dyn Fn(&IoHandle, CustomCommand) + Send + Sync;
 type OnEvent = dyn Fn(&IoHandle, &Event) + Send + Sync;
 type OnCommand = dyn Fn(&IoHandle, &Command) + Send + Sync;
@@ -42,7 +42,7 @@ pub struct Hooks {
 
 /// A client that connects to a namespace.
 #[derive(Debug)]
-pub struct Newcomer<'a> {
+pub struct ConnectingClient<'a> {
     /// The namespace.
     pub namespace: &'a str,
     /// Its handshake. If a token is required, it was verified.
@@ -62,7 +62,7 @@ pub struct CustomCommand {
     pub io_node: Option<NodeId>,
 }
 
-impl Newcomer<'_> {
+impl ConnectingClient<'_> {
     /// A parameter of the query; the first of several.
     pub fn query(&self, name: &str) -> Option<String> {
         match Fields::of(self.handshake).find(&Field::Query(name.to_owned())) {
@@ -105,7 +105,7 @@ impl Hooks {
             return Ok(configured);
         };
         let mut attributes: Map<String, Value> = serde_json::from_str(&configured).unwrap_or_default();
-        let newcomer = Newcomer {
+        let newcomer = ConnectingClient {
             namespace,
             handshake,
             attributes: &attributes,
@@ -113,10 +113,10 @@ impl Hooks {
         let given = guarded("client_info", || client_info(&newcomer)).unwrap_or_else(|| Err(undecided()))?;
         attributes.extend(given);
         let attributes = Value::Object(attributes).to_string();
-        if attributes.len() > MOST_ATTRIBUTES {
+        if attributes.len() > MAX_ATTRIBUTES {
             error!(
                 namespace,
-                "client refused: client_info returned attributes of {} bytes, over the limit of {MOST_ATTRIBUTES}",
+                "client refused: client_info returned attributes of {} bytes, over the limit of {MAX_ATTRIBUTES}",
                 attributes.len()
             );
             return Err(undecided());

@@ -218,11 +218,11 @@ impl Membership {
         let mut closing = JoinSet::new();
         for (number, connection) in (0..).zip(connections) {
             sleep_until(began + self.drain * number / count).await;
-            let (inbox, standing) = (inbox.clone(), self.transport.nodes.standing());
+            let (inbox, lease_health) = (inbox.clone(), self.transport.nodes.lease_health());
             let until = began + self.drain + self.answering;
             closing.spawn(async move {
                 let reason = DisconnectReason::ServerShutdown;
-                close_when_answered(&connection, &reason, &*inbox, &standing, until).await;
+                close_when_answered(&connection, &reason, &*inbox, &lease_health, until).await;
             });
         }
         closing.join_all().await;

@@ -67,7 +67,7 @@ pub use self::emitter::EmitterBridge;
 pub use self::field::Field;
 pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, SendError};
 pub use self::hooks::undecided;
-pub use self::hooks::{CustomCommand, Hooks, Newcomer};
+pub use self::hooks::{ConnectingClient, CustomCommand, Hooks};
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::settings::IoNodeSettings;
 pub use self::settings_updater::SettingsUpdater;
@@ -148,7 +148,7 @@ pub async fn start_embedded<S: Inner>(
         protocol,
         access_check,
         incarnation: current_incarnation.clone(),
-        standing: transport.nodes.standing(),
+        lease_health: transport.nodes.lease_health(),
         shutdown: shutdown.clone(),
     };
     let engine = Engine::new(settings.engine.clone(), application);

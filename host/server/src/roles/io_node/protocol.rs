@@ -17,7 +17,7 @@ use super::attributes::{self, Fields};
 use super::field::Field;
 use super::hooks::Hooks;
 use super::token::{Tokens, VerifiedToken};
-use plugnode_message::{DisconnectReason, Handshake, MOST_NAME, Refusal, Text, now_ms};
+use plugnode_message::{DisconnectReason, Handshake, MAX_NAME, Refusal, Text, now_ms};
 use plugnode_process::metrics;
 use plugnode_socket_io::{
     Connection, Connections, Flood, IncomingPacket, Malformed, NamespaceRegistry, PacketContent, Revision, Sid, Socket,
@@ -28,7 +28,7 @@ use plugnode_socket_io::{
 const TOO_MANY_NAMESPACES: &str = "too many namespaces";
 /// The refusal of a connection that is joining too many namespaces at the same time.
 const TOO_MANY_JOINING: &str = "too many namespaces at once";
-/// The refusal of a namespace with a name of more than [`MOST_NAME`] bytes.
+/// The refusal of a namespace with a name of more than [`MAX_NAME`] bytes.
 const LONG_NAMESPACE: &str = "the namespace's name is longer than 1024 bytes";
 /// The reason of the disconnect of a client whose token expired.
 const EXPIRED: &str = "token expired";
@@ -165,7 +165,7 @@ impl Protocol {
             connection.close_with(&DisconnectReason::Server);
             return;
         }
-        if namespace.len() > MOST_NAME {
+        if namespace.len() > MAX_NAME {
             metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(connection, namespace, &refusal(LONG_NAMESPACE));
         }

@@ -18,8 +18,8 @@ use tracing::debug;
 use super::program_backlog::ProgramBacklog;
 use crate::summary;
 use plugnode_message::{
-    Asker, Audience, Command, Event, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
-    now_ms,
+    Audience, ClientDescription, Command, Event, EventKind, Namespace, NodeId, PartialAnswer, Payload, QueryOrigin,
+    Question, SessionId, Text, now_ms,
 };
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
@@ -49,77 +49,77 @@ pub(super) struct Questions {
 }
 
 /// The questions that answers are collected for.
-type Open = Mutex<HashMap<Text, UnboundedSender<(NodeId, Part)>>>;
+type Open = Mutex<HashMap<Text, UnboundedSender<(NodeId, PartialAnswer)>>>;
 
 impl Questions {
     /// Answers a question. If the client that asks is on this io-node, the answers are collected here.
-    pub(super) fn asked(self: &Arc<Self>, asker: Asker, question: Question, timeout_ms: u32, token: Bytes) {
+    pub(super) fn asked(self: &Arc<Self>, origin: QueryOrigin, question: Question, timeout_ms: u32, token: Bytes) {
         let patience = Duration::from_millis(timeout_ms.into()).min(MAX_TIMEOUT);
-        if asker.io_node == self.node {
-            self.collect_answers(&asker, patience, token);
+        if origin.io_node == self.node {
+            self.collect_answers(&origin, patience, token);
         }
         let part = match question {
-            Question::Settled => Part::Settled,
+            Question::Settled => PartialAnswer::Settled,
             Question::Acks { to, event, args } => {
                 let questions = self.clone();
                 let answers = self.ask(&to, &event, &args);
                 self.spawn_until_shutdown(async move {
                     let part = answers.within(patience).await;
-                    questions.answer(asker, part);
+                    questions.answer(origin, part);
                 });
                 return;
             }
             Question::Clients { who, most } => self.clients(&who, most),
             Question::Channels { namespace, most } => self.channels(&namespace, most),
         };
-        self.answer(asker, part);
+        self.answer(origin, part);
     }
 
     /// Takes the answer of an io-node to a question of a client on this one.
-    pub(super) fn answered(&self, asker: &Asker, from: NodeId, part: Part) {
+    pub(super) fn answered(&self, origin: &QueryOrigin, from: NodeId, part: PartialAnswer) {
         // The question may have been given up by now.
-        if let Some(answers) = self.open.lock().get(&asker.id) {
+        if let Some(answers) = self.open.lock().get(&origin.id) {
             let _ = answers.send((from, part));
         }
     }
 
-    fn answer(self: &Arc<Self>, asker: Asker, part: Part) {
+    fn answer(self: &Arc<Self>, origin: QueryOrigin, part: PartialAnswer) {
         let from = self.node.clone();
-        if asker.io_node == self.node {
-            self.answered(&asker, from, part);
+        if origin.io_node == self.node {
+            self.answered(&origin, from, part);
             return;
         }
-        let (questions, node) = (self.clone(), asker.io_node.clone());
+        let (questions, node) = (self.clone(), origin.io_node.clone());
         self.spawn_until_shutdown(async move {
-            let told = questions.inbox.tell(&node, Command::Answer { asker, from, part });
+            let told = questions.inbox.tell(&node, Command::Answer { origin, from, part });
             if let Err(error) = told.await {
                 debug!(%node, %error, "cannot send an answer to another io-node");
             }
         });
     }
 
-    fn collect_answers(self: &Arc<Self>, asker: &Asker, patience: Duration, token: Bytes) {
+    fn collect_answers(self: &Arc<Self>, origin: &QueryOrigin, patience: Duration, token: Bytes) {
         let (answers, receiver) = mpsc::unbounded_channel();
         {
             let mut open = self.open.lock();
             if open.len() >= MAX_OPEN {
-                debug!(client = %asker.client, "question dropped: too many questions are open");
+                debug!(client = %origin.client, "question dropped: too many questions are open");
                 return;
             }
-            open.insert(asker.id.clone(), answers);
+            open.insert(origin.id.clone(), answers);
         }
-        let (questions, asker) = (self.clone(), asker.clone());
+        let (questions, origin) = (self.clone(), origin.clone());
         self.shutdown.spawn_intake(async move {
             let deadline = Instant::now() + patience + TRANSIT;
             let answer = questions.collect(receiver, deadline).await;
-            questions.open.lock().remove(&asker.id);
-            questions.reply(asker, token, answer);
+            questions.open.lock().remove(&origin.id);
+            questions.reply(origin, token, answer);
         });
     }
 
     /// Queues the reply as an event of the client that asked or, if it has left, as an event of no client behind its last.
-    fn reply(&self, asker: Asker, token: Bytes, answer: Payload) {
-        let Asker { namespace, client, .. } = asker;
+    fn reply(&self, origin: QueryOrigin, token: Bytes, answer: Payload) {
+        let QueryOrigin { namespace, client, .. } = origin;
         let socket = self.namespaces.find(&namespace, &client);
         let reply = EventKind::Reply {
             token: token.clone(),
@@ -153,7 +153,7 @@ impl Questions {
     }
 
     /// Collects answers until all io-nodes have answered, until the deadline, or until this io-node ends.
-    async fn collect(&self, mut receiver: UnboundedReceiver<(NodeId, Part)>, deadline: Instant) -> Payload {
+    async fn collect(&self, mut receiver: UnboundedReceiver<(NodeId, PartialAnswer)>, deadline: Instant) -> Payload {
         let nodes = tokio::select! {
             nodes = timeout_at(deadline, self.transport.nodes.io_nodes()) => nodes.ok(),
             () = self.shutdown.begun() => None,
@@ -189,26 +189,26 @@ impl Questions {
         Answers { asked, receiver }
     }
 
-    fn clients(&self, who: &Audience, most: u32) -> Part {
+    fn clients(&self, who: &Audience, most: u32) -> PartialAnswer {
         let there = self.namespaces.audience(who);
         let mut bytes = 0;
-        let describe = there.iter().take(most as usize).map(|socket| Present {
+        let describe = there.iter().take(most as usize).map(|socket| ClientDescription {
             id: socket.id.clone(),
             attributes: socket.attributes(),
             channels: socket.namespace.rooms_of(&socket.id),
         });
-        let fits = |present: &Present| {
+        let fits = |present: &ClientDescription| {
             let channels = present.channels.iter().map(|channel| channel.as_str().len());
             bytes += present.attributes.len() + channels.sum::<usize>();
             bytes <= MAX_BYTES
         };
-        Part::Clients {
+        PartialAnswer::Clients {
             clients: describe.take_while(fits).collect(),
             count: there.len() as u32,
         }
     }
 
-    fn channels(&self, namespace: &Namespace, most: u32) -> Part {
+    fn channels(&self, namespace: &Namespace, most: u32) -> PartialAnswer {
         let sockets = self.namespaces.sockets(namespace);
         let (count, mut channels) = sockets.map(|sockets| sockets.rooms(most as usize)).unwrap_or_default();
         let mut bytes = 0;
@@ -216,7 +216,7 @@ impl Questions {
             bytes += channel.as_str().len();
             bytes <= MAX_BYTES
         });
-        Part::Channels {
+        PartialAnswer::Channels {
             count: count as u32,
             channels,
         }
@@ -232,7 +232,7 @@ struct Answers {
 
 impl Answers {
     /// Waits until all clients have answered or left, at most for `patience`.
-    async fn within(mut self, patience: Duration) -> Part {
+    async fn within(mut self, patience: Duration) -> PartialAnswer {
         let deadline = Instant::now() + patience;
         let mut answers = BTreeMap::new();
         let mut bytes = 0;
@@ -244,7 +244,7 @@ impl Answers {
         }
         let asked = self.asked.iter().map(|(id, ..)| id);
         let missing = asked.filter(|id| !answers.contains_key(*id)).cloned().collect();
-        Part::Acks {
+        PartialAnswer::Acks {
             answers: answers.into_iter().collect(),
             missing,
         }

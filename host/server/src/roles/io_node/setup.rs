@@ -101,6 +101,7 @@ fn app_namespace(app: &App) -> AppNamespace {
     AppNamespace {
         namespace: app.namespace.as_str().into(),
         admission: app.handler.admission.then_some(app.admission_timeout),
+        presence: app.handler.presence.channels.clone().into(),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::app_node::committer::commit::ClientEnd;
 use crate::app_node::committer::part::CommitPart;
-use crate::app_node::routes::Destination;
+use crate::app_node::routes::OutboxTarget;
 use crate::arguments::bytes_of;
 use crate::keys::Shard;
 use crate::redis::Redis;
@@ -182,26 +182,26 @@ impl<'a> CommitCall<'a> {
 /// Outbox entries: as few as keep the order of commands for each io-node.
 #[derive(Default)]
 struct Outboxes<'a> {
-    runs: Vec<(&'a Destination, Vec<&'a CommandRun>)>,
+    runs: Vec<(&'a OutboxTarget, Vec<&'a CommandRun>)>,
     /// Index of each io-node's run since the last broadcast.
     current: ById<&'a NodeId, usize>,
     settled: ById<&'a NodeId, ById<&'a Bytes, Load>>,
 }
 
 impl<'a> Outboxes<'a> {
-    fn add(&mut self, destination: &'a Destination, commands: &'a CommandRun) {
+    fn add(&mut self, destination: &'a OutboxTarget, commands: &'a CommandRun) {
         let last = self.runs.len().checked_sub(1);
         let current = match destination {
-            Destination::All => last.filter(|last| *self.runs[*last].0 == Destination::All),
-            Destination::Node(node) => self.current.get(node).copied(),
+            OutboxTarget::All => last.filter(|last| *self.runs[*last].0 == OutboxTarget::All),
+            OutboxTarget::Node(node) => self.current.get(node).copied(),
         };
         if let Some(run) = current {
             self.runs[run].1.push(commands);
             return;
         }
         match destination {
-            Destination::All => self.current.clear(),
-            Destination::Node(node) => drop(self.current.insert(node, self.runs.len())),
+            OutboxTarget::All => self.current.clear(),
+            OutboxTarget::Node(node) => drop(self.current.insert(node, self.runs.len())),
         }
         self.runs.push((destination, vec![commands]));
     }
@@ -217,8 +217,8 @@ impl<'a> Outboxes<'a> {
         let mut entries = Vec::with_capacity(3 * (self.runs.len() + self.settled.len()));
         for (destination, commands) in self.runs {
             let destination = match destination {
-                Destination::All => Bytes::from_static(b"*"),
-                Destination::Node(node) => bytes_of(node),
+                OutboxTarget::All => Bytes::from_static(b"*"),
+                OutboxTarget::Node(node) => bytes_of(node),
             };
             entries.extend([
                 destination,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::app_node::held_lease::HeldLease;
-use crate::app_node::routes::Destination;
+use crate::app_node::routes::OutboxTarget;
 use crate::wire::CommandRun;
 use plugnode_message::{NodeId, Write};
 use plugnode_transport::Result;
@@ -45,7 +45,7 @@ pub(crate) struct PreparedOutcome {
     pub(crate) patches: Vec<(Bytes, Bytes)>,
     /// Fields of attribute patches that the partition's next owner does not need.
     pub(crate) forgotten_patches: Vec<Bytes>,
-    pub(crate) commands: Vec<(Destination, CommandRun)>,
+    pub(crate) commands: Vec<(OutboxTarget, CommandRun)>,
 }
 
 /// Effect of an outcome on the client's session.
@@ -81,8 +81,8 @@ impl PreparedOutcome {
     pub(crate) fn weight(&self) -> usize {
         let commands = self.commands.iter().map(|(destination, run)| {
             let destination = match destination {
-                Destination::All => 1,
-                Destination::Node(node) => node.as_str().len(),
+                OutboxTarget::All => 1,
+                OutboxTarget::Node(node) => node.as_str().len(),
             };
             OVERHEAD + destination + run.len()
         });

@@ -8,15 +8,15 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::app_node::committer::commit::PreparedOutcome;
 use crate::app_node::held_lease::HeldLease;
-use crate::app_node::progress::InFlightEvent;
-use crate::app_node::routes::Destination;
+use crate::app_node::progress::DecodedEvent;
+use crate::app_node::routes::OutboxTarget;
 use crate::arguments::client_key;
 use crate::client::server::Server;
 use crate::settings::RedisSettings;
 use crate::wire::CommandRun;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_testing::counted::{answer, io_node, message};
-use plugnode_transport::Standing;
+use plugnode_transport::LeaseHealth;
 
 /// Number of outcomes in one call.
 const TOGETHER: usize = 64;
@@ -30,7 +30,7 @@ fn a_call_that_commits() {
         .collect();
     for outcome in rounds.iter().flatten() {
         assert!(
-            held_lease.progress().add(outcome.number, InFlightEvent::Broken, 100),
+            held_lease.progress().add(outcome.number, DecodedEvent::Broken, 100),
             "it is new"
         );
     }
@@ -71,7 +71,7 @@ fn settled(number: usize) -> PreparedOutcome {
     PreparedOutcome {
         client: client_key(&message(number)),
         io_node: Some(io_node()),
-        commands: vec![(Destination::Node(io_node()), CommandRun::of(&[answer(number)]))],
+        commands: vec![(OutboxTarget::Node(io_node()), CommandRun::of(&[answer(number)]))],
         ..PreparedOutcome::nothing(1 + number as u64)
     }
 }
@@ -85,7 +85,7 @@ fn unconnected() -> Redis {
     };
     let server = Arc::new(Server::new("redis://127.0.0.1:1", &settings.tls).expect("it is a URL"));
     let mut redis = Redis::with_server(server, settings, &Shutdown::new(), false);
-    redis.standing = Standing::default();
+    redis.lease_health = LeaseHealth::default();
     redis.durability = None;
     redis
 }

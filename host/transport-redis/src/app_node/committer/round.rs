@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::app_node::committer::commit::{Commit, PreparedOutcome};
 use crate::app_node::committer::part::CommitPart;
 use crate::app_node::held_lease::HeldLease;
-use crate::app_node::progress::InFlightEvent;
+use crate::app_node::progress::DecodedEvent;
 use crate::batch;
 use crate::wire::encode;
 use plugnode_transport::{Result, TransportError};
@@ -108,9 +108,9 @@ impl Round {
             let next = commit.held_lease.progress().next_to_set_aside(up_to);
             let Some((number, event)) = next else { break };
             let (version, event) = match event {
-                InFlightEvent::Event(event) => (batch::VERSION, encode(&*event)),
-                InFlightEvent::Other(version, event) => (version, event),
-                InFlightEvent::Broken => break,
+                DecodedEvent::Event(event) => (batch::VERSION, encode(&*event)),
+                DecodedEvent::Other(version, event) => (version, event),
+                DecodedEvent::Broken => break,
             };
             let event = batch::write_as(version, std::iter::once((commit.held_lease.partition, &event)));
             if !self.reserve(event.len()) {

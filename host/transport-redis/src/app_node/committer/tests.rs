@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::app_node::committer::commit::PreparedOutcome;
 use crate::app_node::held_lease::{HeldLease, LeaseEnd};
-use crate::app_node::progress::InFlightEvent;
+use crate::app_node::progress::DecodedEvent;
 use crate::client::testing::{NarrowLink, TestServer};
 use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
 use plugnode_transport::Result;
@@ -68,7 +68,7 @@ impl Bench {
             assert!(
                 held_lease
                     .progress()
-                    .add(number, InFlightEvent::Event(Arc::new(event())), 10)
+                    .add(number, DecodedEvent::Event(Arc::new(event())), 10)
             );
         }
         Arc::new(held_lease)

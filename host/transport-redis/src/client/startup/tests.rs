@@ -122,11 +122,11 @@ async fn warns_about_settings_that_lose_events() {
         lines.with("WARN", "has 0 replicas, and [transport] wait-replicas = 2"),
         1
     );
-    assert_eq!(lines.with("INFO", "keeps nothing on disk"), 1);
+    assert_eq!(lines.with("WARN", "keeps nothing on disk"), 1);
     server.ask(&["CONFIG", "SET", "save", "60 1"]).await.unwrap();
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     examined(&server.url(), &waits).await.unwrap();
-    assert_eq!(lines.with("INFO", "keeps snapshots only"), 1);
+    assert_eq!(lines.with("WARN", "keeps snapshots only"), 1);
     assert_eq!(lines.with("WARN", "is full (OOM"), 1);
     let well = TestServer::start_with(&["--appendonly", "yes"]).await;
     let (lines, _guard) = Lines::heard();

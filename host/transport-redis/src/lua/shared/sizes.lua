@@ -44,7 +44,7 @@ end
 
 local function note_growth(sizes)
   for bucket, by in pairs(growth) do
-    if by ~= 0 then redis.call('HINCRBY', sizes, bucket, string.format('%.0f', by)) end
+    if by ~= 0 and redis.call('HINCRBY', sizes, bucket, string.format('%.0f', by)) == 0 then redis.call('HDEL', sizes, bucket) end
   end
 end
 

@@ -1,7 +1,7 @@
 //! Commands to io-nodes: admission of clients, answers to failed events, and queries.
 
 use super::*;
-use plugnode_message::{Asker, Audience, DisconnectReason, Question, Refusal, Scope};
+use plugnode_message::{Audience, DisconnectReason, QueryOrigin, Question, Refusal, Scope};
 
 struct Fixture {
     memory: Memory,
@@ -142,7 +142,7 @@ async fn refusing_without_admission_is_an_error() {
         .await;
     let dead = app.memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert!(dead[0].death.reason.contains("admission = true"), "{:?}", dead[0].death);
+    assert!(dead[0].cause.reason.contains("admission = true"), "{:?}", dead[0].cause);
     end(app.shutdown).await;
 }
 
@@ -165,7 +165,7 @@ async fn app_of_pattern_gets_events_of_matching_namespaces() {
     namespaces.sort_unstable();
     assert_eq!(namespaces, ["/shop/7", "/shop/8"]);
     let dead = app.memory.dead_letters(10).await.unwrap();
-    assert!(dead[0].death.reason.contains(r#"no app is bound to namespace "/shop""#));
+    assert!(dead[0].cause.reason.contains(r#"no app is bound to namespace "/shop""#));
     end(app.shutdown).await;
 }
 
@@ -236,7 +236,7 @@ async fn queries_have_ids_of_their_own() {
         message_with("a", "gather", r#"["news"]"#),
     ];
     let commands = app.commands(events, 5).await;
-    let asker = |id: &Text| Asker {
+    let origin = |id: &Text| QueryOrigin {
         id: id.clone(),
         namespace: "/".into(),
         client: "a".into(),
@@ -246,7 +246,7 @@ async fn queries_have_ids_of_their_own() {
     let mut questions = Vec::new();
     for command in &commands {
         let Command::Ask {
-            asker: from,
+            origin: from,
             question,
             timeout_ms,
             token,
@@ -255,7 +255,7 @@ async fn queries_have_ids_of_their_own() {
             assert!(matches!(command, Command::Subscribe { .. }), "{command:?}");
             continue;
         };
-        assert_eq!(*from, asker(&from.id));
+        assert_eq!(*from, origin(&from.id));
         names.push(from.id.to_string());
         questions.push((
             question.clone(),

@@ -65,16 +65,16 @@ impl Webhooks {
             return false;
         }
         let mut writes = Vec::new();
-        for kind in payload::events_of(event, verdict) {
+        for topic in payload::topics_of(event, verdict) {
             let selected = self
                 .0
                 .values()
-                .filter(|webhook| webhook.settings.selects(kind, event, app));
+                .filter(|webhook| webhook.settings.selects(&topic, event, app));
             for webhook in selected {
                 let delivery = WebhookDelivery {
                     webhook: webhook.settings.name.as_str().into(),
-                    id: payload::id(kind, id, event).into(),
-                    body: payload::body(kind, id, event, verdict),
+                    id: payload::id(&topic, id, event).into(),
+                    body: payload::body(&topic, id, event, verdict),
                     made_at_ms: now_ms(),
                     failures: 0,
                     put_off: 0,

@@ -1,11 +1,13 @@
 //! The JSON that a webhook sends of an event. Documented in `docs/webhooks.md`; fields are added, not changed.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::settings::WebhookEvent;
-use plugnode_message::{DisconnectReason, Event, EventId, EventKind};
+use super::settings::{Topic, WebhookEvent};
+use plugnode_message::{Command, DisconnectReason, Event, EventId, EventKind};
 use plugnode_transport::Verdict;
 
 /// Bytes of the reason of a dead letter that are sent.
@@ -35,6 +37,32 @@ struct Data<'a> {
     disconnect: Option<Disconnect<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letter: Option<DeadLetter<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<Custom<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Custom<'a> {
+    kind: &'a str,
+    /// The content, if it is JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    /// Other content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl<'a> Custom<'a> {
+    fn new(kind: &'a str, data: &'a [u8]) -> Self {
+        let json = serde_json::from_slice(data).ok();
+        let base64 = json.is_none().then(|| STANDARD.encode(data));
+        Self {
+            kind,
+            data: json,
+            base64,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,24 +104,34 @@ struct DeadLetter<'a> {
 }
 
 /// What there is to tell of an event with this verdict.
-pub(super) fn events_of(event: &Event, verdict: &Verdict) -> impl Iterator<Item = WebhookEvent> + use<> {
+pub(super) fn topics_of<'v>(event: &Event, verdict: &'v Verdict) -> Vec<Topic<'v>> {
     let of_client = match event.kind {
         EventKind::Connection(_) if !verdict.refuses() => Some(WebhookEvent::Connection),
         EventKind::Disconnect(_) => Some(WebhookEvent::Disconnect),
         _ => None,
     };
     let is_dead = matches!(verdict, Verdict::Dead(..));
-    of_client.into_iter().chain(is_dead.then_some(WebhookEvent::DeadLetter))
+    let events = of_client.into_iter().chain(is_dead.then_some(WebhookEvent::DeadLetter));
+    let commands = verdict.effects().commands.iter().enumerate();
+    let customs = commands.filter_map(|(index, command)| match command {
+        Command::Custom { kind, data, .. } => Some(Topic::Custom { index, kind, data }),
+        _ => None,
+    });
+    events.map(Topic::Event).chain(customs).collect()
 }
 
 /// The id of a delivery, the same each time that the event is handled. The ids of events begin anew with the data of the transport, so the
 /// time of the event is part of it.
-pub(super) fn id(kind: WebhookEvent, id: EventId, event: &Event) -> String {
-    format!("{id}-{:x}-{}", event.received_at_ms, kind.name())
+pub(super) fn id(topic: &Topic<'_>, id: EventId, event: &Event) -> String {
+    let (time, name) = (event.received_at_ms, topic.name());
+    match topic {
+        Topic::Event(_) => format!("{id}-{time:x}-{name}"),
+        Topic::Custom { index, .. } => format!("{id}-{time:x}-{name}-{index}"),
+    }
 }
 
 /// The JSON of an event.
-pub(super) fn body(kind: WebhookEvent, id: EventId, event: &Event, verdict: &Verdict) -> Bytes {
+pub(super) fn body(topic: &Topic<'_>, id: EventId, event: &Event, verdict: &Verdict) -> Bytes {
     let client = event.client.as_ref().map(|client| Client {
         id: client.id.as_str(),
         io_node: client.io_node.as_str(),
@@ -106,36 +144,43 @@ pub(super) fn body(kind: WebhookEvent, id: EventId, event: &Event, verdict: &Ver
         connection: None,
         disconnect: None,
         dead_letter: None,
+        custom: None,
     };
-    match (kind, &event.kind, verdict) {
-        (WebhookEvent::Connection, EventKind::Connection(handshake), _) => {
+    match (topic, &event.kind, verdict) {
+        (
+            Topic::Custom {
+                kind, data: content, ..
+            },
+            ..,
+        ) => data.custom = Some(Custom::new(kind, content)),
+        (Topic::Event(WebhookEvent::Connection), EventKind::Connection(handshake), _) => {
             data.connection = Some(Connection {
                 transport: &handshake.transport,
                 remote_addr: handshake.remote_addr.as_deref(),
             });
         }
-        (WebhookEvent::Disconnect, EventKind::Disconnect(departure), _) => {
+        (Topic::Event(WebhookEvent::Disconnect), EventKind::Disconnect(departure), _) => {
             data.disconnect = Some(Disconnect {
                 reason: reason(&departure.reason),
             });
         }
-        (WebhookEvent::DeadLetter, kind, Verdict::Dead(death, _)) => {
+        (Topic::Event(WebhookEvent::DeadLetter), kind, Verdict::Dead(cause, _)) => {
             data.dead_letter = Some(DeadLetter {
                 kind: kind.word(),
                 name: match kind {
                     EventKind::Message { event, .. } => Some(event),
                     _ => None,
                 },
-                reason: beginning(&death.reason),
-                attempts: death.attempts,
-                app: death.app.as_ref().map(|app| app.as_str()),
-                release: death.release.as_deref(),
+                reason: beginning(&cause.reason),
+                attempts: cause.attempts,
+                app: cause.app.as_ref().map(|app| app.as_str()),
+                release: cause.release.as_deref(),
             });
         }
         _ => {}
     }
     let body = Body {
-        kind: kind.name(),
+        kind: topic.name(),
         timestamp_ms: event.received_at_ms,
         data,
     };
@@ -165,7 +210,7 @@ fn beginning(text: &str) -> &str {
 mod tests {
     use super::*;
     use plugnode_message::{Effects, Handshake, Partition};
-    use plugnode_transport::Death;
+    use plugnode_transport::DeadLetterCause;
     use serde_json::{Value, json};
 
     const ID: EventId = EventId {
@@ -188,7 +233,8 @@ mod tests {
     }
 
     fn sent(event: &Event, verdict: &Verdict) -> Vec<Value> {
-        let bodies = events_of(event, verdict).map(|kind| body(kind, ID, event, verdict));
+        let topics = topics_of(event, verdict);
+        let bodies = topics.iter().map(|topic| body(topic, ID, event, verdict));
         bodies.map(|body| serde_json::from_slice(&body).unwrap()).collect()
     }
 
@@ -217,13 +263,13 @@ mod tests {
             sent(&event, &Verdict::Done(Effects::default())),
             std::slice::from_ref(&connection)
         );
-        let death = Death {
+        let cause = DeadLetterCause {
             reason: "ü".repeat(MAX_REASON),
             attempts: 3,
             release: None,
             app: Some("/{room}".into()),
         };
-        let both = sent(&event, &Verdict::Dead(death, Effects::default()));
+        let both = sent(&event, &Verdict::Dead(cause, Effects::default()));
         assert_eq!((both.len(), &both[0]), (2, &connection));
         let letter = &both[1]["data"]["deadLetter"];
         assert_eq!(letter["reason"].as_str().map(str::len), Some(MAX_REASON));

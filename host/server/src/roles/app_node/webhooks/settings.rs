@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::signature::SigningSecret;
-use plugnode_message::{Event, Namespace};
+use plugnode_message::{Event, NamePattern, Namespace};
 
 /// An event that a webhook can tell of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,28 @@ pub enum WebhookEvent {
     Disconnect,
     /// An event was given up.
     DeadLetter,
+}
+
+/// What a webhook tells of: an event, or a message of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic<'a> {
+    Event(WebhookEvent),
+    /// A custom message, by its index among the commands of its event.
+    Custom {
+        index: usize,
+        kind: &'a str,
+        data: &'a [u8],
+    },
+}
+
+impl Topic<'_> {
+    /// Its type in payloads.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Event(event) => event.name(),
+            Self::Custom { .. } => "custom",
+        }
+    }
 }
 
 impl WebhookEvent {
@@ -45,6 +67,8 @@ pub struct WebhookSettings {
     pub secrets: Vec<SigningSecret>,
     /// The events that it tells of.
     pub events: Vec<WebhookEvent>,
+    /// Kinds of the custom messages of handlers that it passes on.
+    pub kinds: Vec<NamePattern>,
     /// The namespaces of these events, as of clients or of apps. Empty: all.
     pub namespaces: Vec<String>,
     /// How long an attempt may take.
@@ -58,10 +82,14 @@ pub struct WebhookSettings {
 }
 
 impl WebhookSettings {
-    /// Whether it tells of this event. `app` is the app's namespace or pattern.
-    pub(super) fn selects(&self, kind: WebhookEvent, event: &Event, app: Option<&Namespace>) -> bool {
+    /// Whether it tells of this topic of an event. `app` is the app's namespace or pattern.
+    pub(super) fn selects(&self, topic: &Topic<'_>, event: &Event, app: Option<&Namespace>) -> bool {
         let is_named =
             |name: &String| *name == event.namespace.as_str() || app.is_some_and(|app| *name == app.as_str());
-        self.events.contains(&kind) && (self.namespaces.is_empty() || self.namespaces.iter().any(is_named))
+        let is_of_interest = match topic {
+            Topic::Event(event) => self.events.contains(event),
+            Topic::Custom { kind, .. } => self.kinds.iter().any(|pattern| pattern.matches(kind)),
+        };
+        is_of_interest && (self.namespaces.is_empty() || self.namespaces.iter().any(is_named))
     }
 }

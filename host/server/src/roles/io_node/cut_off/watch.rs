@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::judgement::{CutOff, Evidence, Testimony, judge};
 use super::witness::{Answer, Witness};
 use plugnode_message::NodeId;
-use plugnode_transport::{Standing, Transport};
+use plugnode_transport::{LeaseHealth, Transport};
 
 /// Io-nodes that are asked at a time.
 const MAX_WITNESSES: usize = 5;
@@ -19,7 +19,7 @@ const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(in super::super) struct Watch {
     own: NodeId,
     transport: Transport,
-    standing: Standing,
+    lease_health: LeaseHealth,
     /// How long the transport may be unreachable without any evidence.
     bound: Duration,
     witnesses: Vec<Witness>,
@@ -38,7 +38,7 @@ impl Watch {
     pub(in super::super) fn new(own: NodeId, transport: Transport, bound: Duration) -> Self {
         Self {
             own,
-            standing: transport.nodes.standing(),
+            lease_health: transport.nodes.lease_health(),
             transport,
             bound,
             witnesses: Vec::new(),
@@ -48,16 +48,16 @@ impl Watch {
 
     /// Completes when this node considers itself cut off.
     pub(in super::super) async fn until_cut_off(&mut self) -> CutOff {
-        let Some(lease) = self.standing.lease() else {
+        let Some(lease) = self.lease_health.lease() else {
             return std::future::pending().await;
         };
         let mut renewals = Renewals::default();
         loop {
-            let silence = self.standing.silence().unwrap_or_default();
+            let silence = self.lease_health.silence().unwrap_or_default();
             if silence < lease / 3 {
                 renewals = Renewals::default();
                 self.refresh(lease).await;
-                let silence = self.standing.silence().unwrap_or_default();
+                let silence = self.lease_health.silence().unwrap_or_default();
                 sleep(
                     (lease / 3)
                         .saturating_sub(silence)
@@ -70,8 +70,8 @@ impl Watch {
             // Read again, because it may have been renewed meanwhile.
             let evidence = Evidence {
                 lease,
-                silence: self.standing.silence().unwrap_or_default(),
-                reachability: self.standing.reachability(),
+                silence: self.lease_health.silence().unwrap_or_default(),
+                reachability: self.lease_health.reachability(),
                 witnesses,
                 bound: self.bound,
             };
@@ -87,14 +87,14 @@ impl Watch {
 
     /// Whether the membership has been renewed.
     pub(in super::super) fn is_renewed(&self) -> bool {
-        self.standing
+        self.lease_health
             .lease()
-            .is_none_or(|lease| self.standing.silence().unwrap_or_default() < lease / 3)
+            .is_none_or(|lease| self.lease_health.silence().unwrap_or_default() < lease / 3)
     }
 
     /// The time over which connections are closed.
     pub(in super::super) fn time_to_close(&self) -> Duration {
-        self.standing.lease().unwrap_or_default() / 6
+        self.lease_health.lease().unwrap_or_default() / 6
     }
 
     /// Lists the witnesses, once a lease.
@@ -116,7 +116,7 @@ impl Watch {
     }
 
     async fn ask_witnesses(&self, within: Duration, renewals: &mut Renewals) -> Testimony {
-        let silence = self.standing.silence().unwrap_or_default();
+        let silence = self.lease_health.silence().unwrap_or_default();
         let own = Instant::now() - silence;
         let answers = join_all(self.witnesses.iter().map(|witness| witness.ask(&self.own, within))).await;
         let renewed = answers.iter().filter_map(|answer| match answer {

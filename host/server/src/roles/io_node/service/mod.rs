@@ -40,7 +40,7 @@ use plugnode_process::metrics;
 use plugnode_socket_io::{CurrentIncarnation, EmitterProtocol};
 #[cfg(test)]
 use plugnode_socket_io::{NamespaceRegistry, Socket};
-use plugnode_transport::Standing;
+use plugnode_transport::LeaseHealth;
 
 pub use self::answer::AnswerBody;
 pub(super) use self::answer::{Answered, answer};
@@ -82,7 +82,7 @@ pub struct IoService<S: Clone> {
     path: Arc<str>,
     name: NodeId,
     incarnation: Arc<CurrentIncarnation>,
-    standing: Standing,
+    lease_health: LeaseHealth,
     access_check: Arc<AccessCheck>,
     pressure: MemoryPressure,
     proxies: TrustedProxies,
@@ -130,7 +130,7 @@ impl<S: Clone> IoService<S> {
         let application = engine.application();
         Self {
             incarnation: application.incarnation.clone(),
-            standing: application.standing.clone(),
+            lease_health: application.lease_health.clone(),
             access_check: application.access_check.clone(),
             engine,
             inner,
@@ -175,14 +175,18 @@ impl<S: Clone> IoService<S> {
 
     /// The readiness of this io-node: whether it is a member of the cluster, can renew its membership, and has memory.
     pub fn joined(&self) -> Ready {
-        let (name, incarnation, standing) = (self.name.to_string(), self.incarnation.clone(), self.standing.clone());
+        let (name, incarnation, lease_health) = (
+            self.name.to_string(),
+            self.incarnation.clone(),
+            self.lease_health.clone(),
+        );
         let pressure = self.pressure.clone();
         Arc::new(move || Readiness {
             problem: match incarnation.is_member() {
-                true => standing.problem().or_else(|| pressure.problem()),
+                true => lease_health.problem().or_else(|| pressure.problem()),
                 false => Some("not joined to the cluster".into()),
             },
-            renewed: standing.silence().map(|silence| (name.clone(), silence)),
+            renewed: lease_health.silence().map(|silence| (name.clone(), silence)),
         })
     }
 

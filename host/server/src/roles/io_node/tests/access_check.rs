@@ -22,6 +22,7 @@ fn with_tokens(setup: &mut IoNodeSetup) {
     setup.apps.push(AppNamespace {
         namespace: "/chat".into(),
         admission: None,
+        presence: Default::default(),
     });
     setup.settings.engine.protocol_3 = true;
     setup.settings.attributes = [

@@ -154,6 +154,7 @@ impl Fixture {
             apps: vec![AppNamespace {
                 namespace: "/".into(),
                 admission: None,
+                presence: Default::default(),
             }],
             allowed_hosts: None,
             trusted_proxies: Default::default(),

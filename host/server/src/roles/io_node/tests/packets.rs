@@ -1,7 +1,7 @@
 //! Packets that clients send and receive.
 
 use super::*;
-use plugnode_message::{Asker, Audience, Payload, Question, Scope, Selection};
+use plugnode_message::{Audience, Payload, QueryOrigin, Question, Scope, Selection};
 
 async fn raw(fixture: &Fixture, query: &str) -> Client {
     let url = format!("ws://{}/socket.io/?transport=websocket&{query}", fixture.address);
@@ -18,6 +18,7 @@ async fn more_apps() -> Fixture {
             setup.apps.push(AppNamespace {
                 namespace: namespace.into(),
                 admission: None,
+                presence: Default::default(),
             });
         }
         setup.settings.engine.protocol_3 = true;
@@ -245,7 +246,7 @@ async fn question_is_answered_after_earlier_commands() {
     let question = |event: &Event, question| {
         let client = event.client.as_ref().unwrap();
         Command::Ask {
-            asker: Asker {
+            origin: QueryOrigin {
                 id: "1-1.0".into(),
                 namespace: event.namespace.clone(),
                 client: client.id.clone(),
@@ -342,7 +343,7 @@ async fn reply_to_departed_client_is_an_event_without_client() {
             assert!(matches!(event.kind, EventKind::Disconnect(_)));
             let client = event.client.as_ref().unwrap();
             vec![Command::Ask {
-                asker: Asker {
+                origin: QueryOrigin {
                     id: "1-1.0".into(),
                     namespace: event.namespace.clone(),
                     client: client.id.clone(),
@@ -535,6 +536,7 @@ async fn limits_namespaces_of_a_connection() {
         setup.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
+            presence: Default::default(),
         });
         setup.settings.namespaces_per_connection = 3;
     })
@@ -637,7 +639,7 @@ async fn forgets_requests_of_silent_clients() {
             attachments: Vec::new(),
         };
         vec![Command::Ask {
-            asker: Asker {
+            origin: QueryOrigin {
                 id: "1-1.0".into(),
                 namespace: event.namespace.clone(),
                 client: client.id.clone(),
@@ -667,6 +669,7 @@ async fn refuses_long_names() {
         setup.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
+            presence: Default::default(),
         });
     })
     .await;

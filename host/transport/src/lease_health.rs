@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// Whether this process renews its leases in time. Clones share their state.
+/// Health of the leases of this process: whether they are renewed in time. Clones share their state.
 #[derive(Clone, Default)]
-pub struct Standing(Option<Arc<Inner>>);
+pub struct LeaseHealth(Option<Arc<Inner>>);
 
 struct Inner {
     lease: Duration,
@@ -37,8 +37,8 @@ pub enum Reachability {
 /// The registration of a lease, until this is dropped.
 pub struct LeaseRenewal(Option<Arc<Mutex<Instant>>>);
 
-impl Standing {
-    /// The standing of members whose leases last this long. `reachability` returns the state of the transport.
+impl LeaseHealth {
+    /// Lease health of members whose leases last this long. `reachability` returns the state of the transport.
     pub fn new(lease: Duration, reachability: impl Fn() -> Reachability + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(Inner {
             lease,
@@ -91,7 +91,7 @@ impl Standing {
         }))
     }
 
-    /// Keeps [`Standing::is_overdue`] up to date and logs each change, as long as a clone of this standing exists.
+    /// Keeps [`LeaseHealth::is_overdue`] up to date and logs each change, as long as a clone of this exists.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
         let inner = self.0.as_ref().map(Arc::downgrade);
         async move {
@@ -158,30 +158,30 @@ mod tests {
 
     #[test]
     fn oldest_registration_counts() {
-        let standing = Standing::new(LEASE, || Reachability::Unknown);
-        assert_eq!(standing.silence(), None);
-        let (one, other) = (standing.register(), standing.register());
+        let lease_health = LeaseHealth::new(LEASE, || Reachability::Unknown);
+        assert_eq!(lease_health.silence(), None);
+        let (one, other) = (lease_health.register(), lease_health.register());
         let ago = |age: Duration| Instant::now() - age;
         *lock(one.0.as_ref().unwrap()) = ago(LEASE);
         *lock(other.0.as_ref().unwrap()) = ago(LEASE / 4);
-        assert!(standing.silence() >= Some(LEASE));
-        standing.0.as_ref().unwrap().look();
-        assert!(standing.is_overdue());
+        assert!(lease_health.silence() >= Some(LEASE));
+        lease_health.0.as_ref().unwrap().look();
+        assert!(lease_health.is_overdue());
         one.renewed(ago(LEASE / 3));
-        let inner = standing.0.as_ref().unwrap();
+        let inner = lease_health.0.as_ref().unwrap();
         assert!(inner.look() <= LEASE / 6, "it looks again when it may be overdue");
-        assert!(!standing.is_overdue());
+        assert!(!lease_health.is_overdue());
         one.renewed(ago(LEASE));
-        assert!(standing.silence() < Some(LEASE / 2), "a late answer does not count");
+        assert!(lease_health.silence() < Some(LEASE / 2), "a late answer does not count");
         drop(one);
-        assert!(standing.silence() < Some(LEASE / 3));
+        assert!(lease_health.silence() < Some(LEASE / 3));
     }
 
     #[test]
     fn standing_without_lease_is_never_overdue() {
-        let standing = Standing::default();
-        standing.register().renewed(Instant::now());
-        assert_eq!((standing.silence(), standing.lease()), (None, None));
-        assert!(!standing.is_overdue() && standing.reachability() == Reachability::Unknown);
+        let lease_health = LeaseHealth::default();
+        lease_health.register().renewed(Instant::now());
+        assert_eq!((lease_health.silence(), lease_health.lease()), (None, None));
+        assert!(!lease_health.is_overdue() && lease_health.reachability() == Reachability::Unknown);
     }
 }

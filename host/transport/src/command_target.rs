@@ -1,10 +1,10 @@
-//! The routing of commands: the io-nodes that a command has to reach.
+//! Routing of commands: the io-nodes that a command has to reach.
 
 use plugnode_message::{Command, Destination, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId};
 
 /// The io-nodes that a command has to reach.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reach<'a> {
+pub enum CommandTarget<'a> {
     /// All io-nodes.
     Everyone,
     /// One io-node by name. None: no io-node.
@@ -13,8 +13,8 @@ pub enum Reach<'a> {
     Holders(&'a Namespace, &'a [SessionId]),
 }
 
-impl<'a> Reach<'a> {
-    /// The reach of a command that the handling of this event produced.
+impl<'a> CommandTarget<'a> {
+    /// The target of a command that the handling of this event produced.
     pub fn of(command: &'a Command, event: &'a Event) -> Self {
         match command.destination() {
             Destination::AllIoNodes => Self::Everyone,
@@ -26,8 +26,8 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// Whether the asker's io-node cannot collect the answers to a cluster query, because it has ended or is about to.
-pub fn needs_another_asker(command: &Command, event: &Event) -> bool {
+/// Whether the io-node of a query's origin cannot collect its answers, because it has ended or is about to.
+pub fn needs_another_collector(command: &Command, event: &Event) -> bool {
     use DisconnectReason::{NodeLost, ServerShutdown};
     let is_leaving =
         matches!(&event.kind, EventKind::Disconnect(gone) if matches!(gone.reason, NodeLost | ServerShutdown));
@@ -35,9 +35,9 @@ pub fn needs_another_asker(command: &Command, event: &Event) -> bool {
 }
 
 /// Lets the first other io-node collect the answers. Without another, the query stays as it is.
-pub fn ask_by_another<'a>(command: &mut Command, nodes: impl Iterator<Item = &'a NodeId>) {
-    let Command::Ask { asker, .. } = command else { return };
-    if let Some(other) = nodes.filter(|node| **node != asker.io_node).min() {
-        asker.io_node = other.clone();
+pub fn collect_at_another<'a>(command: &mut Command, nodes: impl Iterator<Item = &'a NodeId>) {
+    let Command::Ask { origin, .. } = command else { return };
+    if let Some(other) = nodes.filter(|node| **node != origin.io_node).min() {
+        origin.io_node = other.clone();
     }
 }
