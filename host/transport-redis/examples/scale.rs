@@ -2,7 +2,7 @@
 //! message, with a number of app-nodes and io-nodes in this process.
 //!
 //! ```sh
-//! cargo run -p plugnode-transport-redis --example scale -- APP_NODES IO_NODES CLIENTS ECHOES
+//! cargo run -p plugnode-transport-redis --example scale -- APP_NODES IO_NODES CLIENTS ECHOES [PARTITIONS]
 //! ```
 
 use std::collections::BTreeMap;
@@ -199,14 +199,18 @@ async fn main() -> Result<(), Failure> {
         .skip(1)
         .map(|number| number.parse())
         .collect::<Result<_, _>>()?;
-    let [app_nodes, io_nodes, clients, echoes] = numbers[..] else {
-        return Err("give four numbers: app-nodes, io-nodes, clients, echoes".into());
+    let [app_nodes, io_nodes, clients, echoes, ref partitions @ ..] = numbers[..] else {
+        return Err("give at least four numbers: app-nodes, io-nodes, clients, echoes, partitions".into());
     };
+    let mut settings = RedisSettings::default();
+    if let Some(partitions) = partitions.first() {
+        settings.common.partitions = u16::try_from(*partitions)?;
+    }
     let folder = tempfile::tempdir()?;
     let mut server = Server::start(folder.path())?;
     let shutdown = Shutdown::new();
     for number in 0..app_nodes {
-        let redis = Redis::connect(&server.url, RedisSettings::default(), &shutdown).await?;
+        let redis = Redis::connect(&server.url, settings.clone(), &shutdown).await?;
         let mut leases = redis.join_app(format!("app-{number}").as_str().into()).await?;
         tokio::spawn(async move {
             while let Ok(lease) = leases.next().await {
@@ -216,7 +220,7 @@ async fn main() -> Result<(), Failure> {
     }
     let mut sessions = Vec::new();
     for number in 0..io_nodes {
-        let redis = Redis::connect(&server.url, RedisSettings::default(), &shutdown).await?;
+        let redis = Redis::connect(&server.url, settings.clone(), &shutdown).await?;
         let name = format!("io-{number}");
         let session = redis.join_io(IoNode::without_address(name.as_str())).await?;
         sessions.push((name, session));

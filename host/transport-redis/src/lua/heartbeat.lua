@@ -1,21 +1,22 @@
 -- Heartbeat: renews a node's lease, removes nodes whose lease has expired, and returns the view of the cluster if it has changed.
 -- keys: io (hash name -> incarnation); io:until (zset name -> deadline); lost (set of members); app (hash name -> incarnation, with
 --       '-' behind it while leaving); app:until (zset name -> deadline); owner (hash partition -> lease); clock (hash; see
---       shared/clock.lua and shared/view.lua; data -> data id); in (hash, see ingest.lua); for an io-node also its live set (the empty
+--       shared/clock.lua and shared/view.lua; data -> data id; left, see
+--       leave_app.lua); in (hash, see ingest.lua); for an io-node also its live set (the empty
 --       field holds the number of its last ingest call)
 -- arguments: role ('io', 'join' for a new app-node, 'app', or 'leaving'); name; incarnation; lease in ms; a random data id; for a new
 --            node the earlier incarnations of the same process, with a space before and behind each; version of the view that the node
 --            has, empty for none; the wake-up stream of an app-node, and its TTL in seconds
 -- answers: {status; {data id, number of events ever accepted, number of the io-node's last ingest call}; {incarnation that holds the
 --          name, its deadline, ms until then}; version of the view; nothing if the node has that version, else {lost members; `app` as
---          pairs; `owner` as pairs}}
+--          pairs; `owner` as pairs; `left`}}
 --          status: 1 alive; 0 fenced; 2 not joined, because another node holds the name
 -- invariant: no lease expires because Redis was away or its clock was set. The data id of a shard lives as long as its data. Every
 --            change of `app`, `owner` and `lost` changes the version of the view. A living app-node has a wake-up stream (see
 --            shared/log.lua).
 -- late copy: harmless. It renews an io-node only while its incarnation is a member. It may re-add an app-node that has left or
 --            died, for one lease: that claims nothing and expires. It is refused if another node holds the name.
--- cost: ten calls; six more for a changed view, and four for each expired node.
+-- cost: ten calls; seven more for a changed view, and four for each expired node.
 local what, name, incarnation, lease, data_id, replaces, has, wake, kept = unpack(ARGV)
 lease = tonumber(lease)
 local io, io_until, lost, app, app_until, owner, clock, taken, live = unpack(KEYS)
@@ -76,5 +77,10 @@ if now >= grace then
   end
 end
 version = is_changed and note_view(clock) or version or '0'
-local view = version ~= has and {redis.call('SMEMBERS', lost), redis.call('HGETALL', app), redis.call('HGETALL', owner)}
+local view = version ~= has and {
+  redis.call('SMEMBERS', lost),
+  redis.call('HGETALL', app),
+  redis.call('HGETALL', owner),
+  redis.call('HGET', clock, 'left') or '',
+}
 return {1, data, nobody, version, view}

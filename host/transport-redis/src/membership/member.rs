@@ -16,7 +16,7 @@ use crate::scripts;
 use plugnode_message::{NodeId, Partition};
 
 /// TTL of an app-node's hints beside its lease. Each heartbeat renews it.
-const WAKE_TTL: Duration = Duration::from_secs(60);
+const WAKE_TTL: Duration = Duration::from_secs(20);
 
 /// Role of a member in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +73,8 @@ pub(crate) struct ClusterView {
 /// name, deadline of its lease, milliseconds until then); version of the view, and the view if it is another one.
 type RawAnswer = (u8, (String, u64, u64), (String, String, u64), String, Option<RawView>);
 
-/// Lost members, app-nodes, leases.
-type RawView = (Vec<String>, Vec<(String, String)>, Vec<(u16, String)>);
+/// Lost members, app-nodes, leases, incarnations of app-nodes that have left.
+type RawView = (Vec<String>, Vec<(String, String)>, Vec<(u16, String)>, String);
 
 impl Member {
     /// A member with a fresh incarnation. The role is `io-node` or `app-node`.
@@ -138,9 +138,9 @@ impl Member {
             }
             _ => {}
         }
-        if let Some((lost, apps, leases)) = changed {
+        if let Some((lost, apps, leases, left)) = changed {
             if shard.number == 0 {
-                redis.peers.observe(&apps, &leases);
+                redis.peers.observe(&apps, &leases, &left);
             }
             let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
             *view = Arc::new(ClusterView {

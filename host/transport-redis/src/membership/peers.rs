@@ -17,8 +17,9 @@ struct Peer {
 }
 
 impl Peers {
-    /// Replaces the list, and warns about each app-node that has vanished without leaving.
-    pub(crate) fn observe(&self, apps: &[(String, String)], leases: &[(u16, String)]) {
+    /// Replaces the list, and warns about each app-node that has vanished without leaving. `left` has the incarnations of those that
+    /// have left: one that leaves quickly is never seen as leaving.
+    pub(crate) fn observe(&self, apps: &[(String, String)], leases: &[(u16, String)], left: &str) {
         let mut known = self.0.lock().expect("nothing panics while it holds this lock");
         let held_by = |name: &str, incarnation: &str| {
             let holder = format!("{}@{name}", incarnation.trim_end_matches('-'));
@@ -31,7 +32,7 @@ impl Peers {
         for (name, peer) in known.extract_if(|name, _| !is_present(name)) {
             // Some of its partitions may have been taken over already.
             let partitions = peer.partitions.max(held_by(&name, &peer.incarnation));
-            if !peer.incarnation.ends_with('-') {
+            if !peer.incarnation.ends_with('-') && !left.contains(&peer.incarnation) {
                 warn!(
                     app_node = name,
                     partitions, "an app-node is gone without having left: others take its partitions over"
@@ -54,5 +55,25 @@ impl Peers {
                 },
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::Lines;
+
+    #[test]
+    fn only_nodes_that_have_not_left_are_reported() {
+        let (lines, _guard) = Lines::heard();
+        let peers = Peers::default();
+        let apps = ["quick", "slow", "dead"].map(|name| (name.to_owned(), format!("of-{name}")));
+        peers.observe(&apps, &[(7, "1:of-dead@dead".into())], "");
+        let mut leaving = apps.to_vec();
+        leaving[1].1.push('-');
+        peers.observe(&leaving, &[(7, "1:of-dead@dead".into())], " of-quick ");
+        peers.observe(&[], &[], " of-quick ");
+        assert_eq!(lines.with("WARN", "gone without having left"), 1);
+        assert_eq!(lines.with("WARN", "app_node=\"dead\" partitions=1"), 1);
     }
 }
