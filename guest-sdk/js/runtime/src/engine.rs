@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rquickjs::context::EvalOptions;
 use rquickjs::function::Args;
 use rquickjs::promise::PromiseState;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Module, Object, Persistent, Promise, Runtime, Value};
+use rquickjs::{
+    CatchResultExt, CaughtError, Context, Ctx, Function, Module, Object, Persistent, Promise, Runtime, Value,
+};
 
 use crate::bindings::plugnode::app::types;
 use crate::bindings::plugnode::script::source;
@@ -76,7 +78,9 @@ pub(crate) fn start(config: Vec<(String, String)>) -> Result<(), String> {
 pub(crate) fn handle(event: types::Event, context: types::Context) -> Result<(), types::HandlerError> {
     if IS_DAMAGED.get() {
         // Ends the instance. The host handles the event again in a new one.
-        panic!("an earlier event changed built-in functions that the runtime needs; a new instance takes the place of this one");
+        panic!(
+            "an earlier event changed built-in functions that the runtime needs; a new instance takes the place of this one"
+        );
     }
     if ENGINE.with_borrow(Option::is_none) {
         let config = store::get_all().unwrap_or_default();
@@ -271,7 +275,12 @@ fn run_to_end(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
 /// The text of an error that `internal.js` could not format, because the script has changed what formatting relies on, without the
 /// runtime's own stack frames.
 fn without_own_frames(text: &str) -> String {
-    let is_own = |line: &str| line.trim_start().starts_with("at ") && ["<input>", "plugnode:", "(native)"].iter().any(|own| line.contains(own));
+    let is_own = |line: &str| {
+        line.trim_start().starts_with("at ")
+            && ["<input>", "plugnode:", "(native)"]
+                .iter()
+                .any(|own| line.contains(own))
+    };
     let kept: Vec<_> = text.lines().filter(|line| !is_own(line)).collect();
     kept.join("\n").trim_end().to_owned()
 }
