@@ -138,6 +138,33 @@ async fn server_api_reads_presence_in_pages() {
 }
 
 #[tokio::test]
+async fn full_channel_takes_nothing_from_other_channels() {
+    let limit = "[transport]\nbucket-bytes = 600\n";
+    let apps = app("/", &component("faulty"), SETTINGS);
+    let api = "[api]\nlisten = \"127.0.0.1:0\"\n[[api.key]]\nname = \"office\"\nkey = \"0123456789abcdef0123456789abcdef\"\nnamespaces = \
+               [\"*\"]\npermissions = [\"join\", \"presence\"]\n";
+    let node = Node::run(&format!("{limit}{api}{apps}")).await;
+    let api = Api::of(&node).await;
+    let mut clients = Vec::new();
+    for number in 0..8 {
+        let client = Client::connect(&node).await;
+        // The first channel is full at last; each client has one of its own.
+        let channels = json!(["room/full", format!("room/{number}")]);
+        let joined = api
+            .post("join", &json!({ "clients": [client.id()], "channels": channels }))
+            .await;
+        assert_eq!(joined.status, 200, "{joined:?}");
+        clients.push(client);
+    }
+    let mut last = Client::connect(&node).await;
+    for (number, client) in clients.iter().enumerate().take(4) {
+        becomes(&mut last, &format!("room/{number}"), &[(client.id(), "")]).await;
+    }
+    let (count, members) = present(&mut last, "room/full").await;
+    assert!(count < 8 && members.len() as u64 == count, "{members:?}");
+}
+
+#[tokio::test]
 async fn presence_works_from_javascript_and_python() {
     for script in ["tests/js/handlers/presence.js", "tests/py/handlers/presence.py"] {
         let (component, _folder) = crate::scripts::built(script).await;

@@ -172,7 +172,7 @@ async fn notes_redis_without_persistence() {
     let redis = RedisServer::start().await;
     let app_node = echo(&redis.url()).start_app().await;
     let line = app_node.logged("keeps nothing on disk").await;
-    assert!(line.contains("INFO"), "{line}");
+    assert!(line.contains("WARN"), "{line}");
     let redis = Redis::new().aof("always").start().await;
     let app_node = echo(&redis.url()).start_app().await;
     assert!(!app_node.log().contains("on disk"), "{}", app_node.log());

@@ -217,6 +217,24 @@ async fn slow_receiver_delays_neither_others_nor_the_app() {
 }
 
 #[tokio::test]
+async fn full_webhook_takes_nothing_from_another() {
+    let (full, mut other) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
+    full.answer(WebhookAnswer::Status(500));
+    let limit = "[transport]\ntimers = 4\nclient-timers = 1\n";
+    let webhooks =
+        webhook("full", &full, "events = [\"connection\"]") + &webhook("other", &other, "events = [\"connection\"]");
+    let node = alone(&(limit.to_owned() + &webhooks)).await;
+    let mut clients = Vec::new();
+    let filling = async {
+        while counter(&node, "webhooks_dropped_total{reason=\"full\"}").await < 5 {
+            clients.push(Client::connect(&node).await);
+            assert_eq!(checked(&other.next().await).1, "connection");
+        }
+    };
+    within("deliveries are dropped", filling).await;
+}
+
+#[tokio::test]
 async fn events_are_handled_while_no_delivery_can_be_stored() {
     let mut receiver = WebhookReceiver::start().await;
     receiver.answer(WebhookAnswer::Status(500));

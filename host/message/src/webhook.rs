@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{EventKind, KeyChange, Namespace, Partition, Text, Timer};
+use crate::{EventKind, KeyChange, Namespace, Partition, TIMER_BUCKETS, Text, Timer};
 
 /// The kind of the timers of deliveries. Reserved, so that no handler sets such a timer.
 const KIND: &str = "plugnode.webhook/1";
@@ -42,6 +42,12 @@ impl WebhookDelivery {
     /// Whether an event is a delivery to a webhook, readable or not.
     pub fn is(kind: &EventKind) -> bool {
         matches!(kind, EventKind::Timer { kind, .. } if kind == KIND)
+    }
+
+    /// Whether deliveries are stored in this bucket.
+    pub fn is_stored_in(bucket: &str) -> bool {
+        let name = bucket.strip_prefix(TIMER_BUCKETS);
+        name.is_some_and(|name| name.starts_with(BUCKETS))
     }
 
     /// The write that makes this delivery due at this time, in the partition of its event.

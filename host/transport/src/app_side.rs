@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{DeadLetterCause, Result};
-use plugnode_message::{AttributePatch, Command, Effects, Event, EventId, Partition};
+use plugnode_message::{AttributePatch, Command, Effects, Event, EventId, Partition, Text};
 
 /// The membership of an app-node. It ends when this is dropped.
 #[async_trait]
@@ -137,4 +137,11 @@ pub enum Conflict {
     Changed,
     /// A write is impossible, for this reason.
     Impossible(String),
+    /// A bucket has no room for the writes of the event.
+    Full {
+        /// The bucket.
+        bucket: Text,
+        /// The reason, for people.
+        reason: String,
+    },
 }

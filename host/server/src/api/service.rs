@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::service::Service;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use parking_lot::RwLock;
@@ -467,6 +467,19 @@ where
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let service = self.0.clone();
-        Box::pin(async move { Ok(service.answer(request).await.unwrap_or_else(Problem::into_response)) })
+        let has_body = !request.body().is_end_stream();
+        Box::pin(async move {
+            let refused = |problem: Problem| {
+                let mut response = problem.into_response();
+                // The body may be unread: a caller that keeps the connection would write its next request behind it.
+                if has_body && response.status().is_client_error() {
+                    response
+                        .headers_mut()
+                        .insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            };
+            Ok(service.answer(request).await.unwrap_or_else(refused))
+        })
     }
 }

@@ -95,10 +95,14 @@ impl Redis {
                         .add_up(&shard, transaction, answer.values)
                         .err()
                         .map(Conflict::Impossible),
-                    "full" => Some(Conflict::Impossible(self.full(&shard, &answer.held))),
-                    "timers" => Some(Conflict::Impossible(
-                        self.settings.common.timers.exceeded(&answer.held.1),
-                    )),
+                    "full" => Some(Conflict::Full {
+                        bucket: bucket_of(&shard, &answer.held.0),
+                        reason: self.full(&shard, &answer.held),
+                    }),
+                    "timers" => Some(Conflict::Full {
+                        bucket: bucket_of(&shard, &answer.held.0),
+                        reason: self.settings.common.timers.exceeded(&answer.held.1),
+                    }),
                     _ => Some(Conflict::Changed),
                 };
                 let Some(conflict) = conflict else { continue };
@@ -178,14 +182,10 @@ impl Redis {
 
     /// Error text for a full bucket.
     fn full(&self, shard: &Shard, (key, bytes): &(Bytes, String)) -> String {
-        let name = key.strip_prefix(&shard.bucket("")[..]).unwrap_or(key);
+        let name = bucket_of(shard, key);
         let bytes: usize = bytes.parse().unwrap_or_default();
         let shards = usize::from(self.layout.shards);
-        full_bucket(
-            &String::from_utf8_lossy(name),
-            bytes,
-            self.settings.common.bucket_bytes / shards,
-        )
+        full_bucket(&name, bytes, self.settings.common.bucket_bytes / shards)
     }
 
     /// Computes the results of a transaction's additions in a shard from the present values.
@@ -271,4 +271,10 @@ impl Redis {
         let how = if is_committed { "done" } else { "void" };
         self.end_locks(shard, how, vec![name.clone(), holder]).await;
     }
+}
+
+/// The name of a bucket, by its key in a shard.
+fn bucket_of(shard: &Shard, key: &[u8]) -> Text {
+    let name = key.strip_prefix(&shard.bucket("")[..]).unwrap_or(key);
+    String::from_utf8_lossy(name).into_owned().into()
 }

@@ -213,9 +213,10 @@ pub async fn bucket_is_bounded_in_bytes(transport: Transport) {
         kept += usize::from(refusal.is_none());
     }
     assert!(kept >= 8, "{kept}");
-    let Some(Conflict::Impossible(reason)) = refusal else {
+    let Some(Conflict::Full { bucket, reason }) = refusal else {
         panic!("{refusal:?}")
     };
+    assert_eq!(&*bucket, "b");
     assert!(
         reason.contains("bucket \"b\" is full") && reason.contains("bucket-bytes"),
         "{reason}"
@@ -257,10 +258,11 @@ pub async fn bucket_filled_concurrently_keeps_its_bound(transport: Transport) {
                 match lost.pop().map(|lost| lost.conflict) {
                     None => return,
                     Some(Conflict::Changed) => tokio::time::sleep(Duration::from_millis(2)).await,
-                    Some(Conflict::Impossible(reason)) => {
+                    Some(Conflict::Full { reason, .. }) => {
                         assert!(reason.contains("bucket \"b\" is full"), "{reason}");
                         return;
                     }
+                    other => panic!("{other:?} was not expected"),
                 }
             }
         });

@@ -206,7 +206,12 @@ pub async fn timers_are_bounded_per_app_and_client(transport: Transport) {
     let writes = (0..most).map(of_alice).collect();
     assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
     let refused = |lost: Vec<ConflictedOutcome>| match lost.into_iter().next().map(|lost| lost.conflict) {
-        Some(Conflict::Impossible(reason)) => assert!(reason.contains("too many timers"), "{reason}"),
+        Some(Conflict::Full { bucket, reason }) => {
+            assert!(
+                has_timers(&bucket) && reason.contains("too many timers"),
+                "{bucket}: {reason}"
+            );
+        }
         other => panic!("{other:?} was not expected"),
     };
     refused(commits(&io, &mut held, "alice", vec![of_alice(most)]).await);

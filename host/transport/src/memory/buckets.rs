@@ -134,13 +134,16 @@ impl Buckets {
             let Change::Add(delta) = write.change else { return None };
             self.sum(write, delta, now).err()
         });
-        let impossible = impossible.or_else(|| self.full(&effects.writes));
-        let impossible = impossible.or_else(|| self.too_many_timers(&effects.writes));
-        impossible.map(Conflict::Impossible)
+        let full = || {
+            let full = self.full(&effects.writes);
+            let (bucket, reason) = full.or_else(|| self.too_many_timers(&effects.writes))?;
+            Some(Conflict::Full { bucket, reason })
+        };
+        impossible.map(Conflict::Impossible).or_else(full)
     }
 
-    /// The error if a bucket has no room for these writes.
-    fn full(&self, writes: &[KeyChange]) -> Option<String> {
+    /// The bucket that has no room for these writes, and the error.
+    fn full(&self, writes: &[KeyChange]) -> Option<(Text, String)> {
         let size = |key: &str, value: usize| key.len() + value + KEY_BYTES;
         let added = |write: &KeyChange| match &write.change {
             Change::Set { value, .. } => size(&write.key, value.len()),
@@ -171,12 +174,13 @@ impl Buckets {
         }
         growth.into_iter().find_map(|(name, (more, less))| {
             let bytes = self.buckets.get(name).map_or(0, |bucket| bucket.bytes);
-            (more > less && bytes + more > self.most + less).then(|| full_bucket(name, bytes, self.most))
+            (more > less && bytes + more > self.most + less)
+                .then(|| (name.clone(), full_bucket(name, bytes, self.most)))
         })
     }
 
-    /// The error if these writes set too many timers.
-    fn too_many_timers(&self, writes: &[KeyChange]) -> Option<String> {
+    /// The bucket in which these writes would set too many timers, and the error.
+    fn too_many_timers(&self, writes: &[KeyChange]) -> Option<(Text, String)> {
         let mut of_app: HashMap<&Text, usize> = HashMap::new();
         let mut of_client: HashMap<(&Text, &str), usize> = HashMap::new();
         let set = |write: &&KeyChange| has_timers(&write.bucket) && matches!(write.change, Change::Set { .. });
@@ -189,7 +193,7 @@ impl Buckets {
             let more = of_app.entry(&write.bucket).or_default();
             *more += 1;
             if all + *more > self.budget.of_app {
-                return Some(self.budget.exceeded(&all.to_string()));
+                return Some((write.bucket.clone(), self.budget.exceeded(&all.to_string())));
             }
             let Some(owner) = owner_of_timer(&write.key) else {
                 continue;
@@ -201,7 +205,10 @@ impl Buckets {
             let more = of_client.entry((&write.bucket, owner)).or_default();
             *more += 1;
             if its + *more > self.budget.of_client {
-                return Some(self.budget.exceeded(&format!("of a client {its}")));
+                return Some((
+                    write.bucket.clone(),
+                    self.budget.exceeded(&format!("of a client {its}")),
+                ));
             }
         }
         None

@@ -251,7 +251,9 @@ impl Harness {
         {}
         Ok(lost.into_iter().next().map(|lost| match lost.conflict {
             Conflict::Changed => "a value that it has read has changed meanwhile".to_owned(),
-            Conflict::Impossible(reason) => format!("its effects cannot be committed: {reason}"),
+            Conflict::Impossible(reason) | Conflict::Full { reason, .. } => {
+                format!("its effects cannot be committed: {reason}")
+            }
         }))
     }
 

@@ -80,6 +80,8 @@ pub(super) fn find<'a>(name: &str, text: &str, imports: impl Iterator<Item = (us
 
 /// The errors of esbuild, with advice that fits plugnode in place of esbuild's own, about options that only esbuild has.
 pub(super) fn explain(errors: &str) -> String {
+    // Installed without its install script, esbuild runs by way of Node, which adds a stack trace of its own.
+    let errors = errors.split("\nnode:child_process:").next().unwrap_or(errors);
     let lines = errors.lines().map(|line| {
         let (indent, advice) = line.split_at(line.len() - line.trim_start().len());
         let Some(name) = advice.split('"').nth(1) else { return line.to_owned() };

@@ -1,10 +1,11 @@
 //! An event from its delivery by the log until its commit.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::{App, InFlightGuard, TrialAttempt};
-use plugnode_message::{AttributePatch, EventKind, Namespace, PresentIn, SessionId};
+use plugnode_message::{AttributePatch, EventKind, Namespace, PresentIn, SessionId, Text};
 use plugnode_process::Backoff;
 use plugnode_runtime::Failure;
 use plugnode_transport::Delivery;
@@ -42,10 +43,10 @@ pub(super) struct InFlightEvent {
     pub(super) unneeded_patches: Vec<AttributePatch>,
     /// The channels with presence that its client is in. Read for the events that change them.
     pub(super) present_in: Option<PresentIn>,
-    /// Whether its outcome has deliveries to webhooks or records of presence,
-    pub(super) has_records: bool,
-    /// and whether it must have none, because they cannot be stored.
-    pub(super) omits_records: bool,
+    /// The buckets of the deliveries to webhooks and the records of presence in its outcome,
+    pub(super) record_buckets: HashSet<Text>,
+    /// and those that are full: its next outcome has none for them.
+    pub(super) omitted_buckets: HashSet<Text>,
     /// Later events of the same periodic timer that this one stands for. They are committed before it.
     pub(super) merged: Vec<Self>,
     _guard: Option<InFlightGuard>,
@@ -66,8 +67,8 @@ impl InFlightEvent {
             read_too_much: false,
             unneeded_patches: Vec::new(),
             present_in: None,
-            has_records: false,
-            omits_records: false,
+            record_buckets: HashSet::new(),
+            omitted_buckets: HashSet::new(),
             merged: Vec::new(),
             _guard: app.map(App::count_in_flight),
         }

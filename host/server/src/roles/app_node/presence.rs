@@ -2,11 +2,12 @@
 //!
 //! The channels that the client was in are read before the event is handled, as [`PresentIn`]. The commit fails if they have changed since.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use plugnode_message::{
-    ChannelChange, Client, Effects, Event, EventId, EventKind, KeyValue, Namespace, PresenceRecord, PresentIn,
-    SessionId, index_bucket,
+    ChannelChange, Client, Event, EventId, EventKind, KeyChange, KeyValue, Namespace, PresenceRecord, PresentIn, Read,
+    SessionId, Text, index_bucket, presence_bucket,
 };
 use plugnode_runtime::AppSettings;
 
@@ -40,34 +41,32 @@ pub(super) async fn read(
     Ok(PresentIn::read(namespace, client, values.pop().flatten()))
 }
 
-/// Adds the change of an event to its effects. Returns whether it adds records, which may not fit; with `omits_records` it adds none.
-pub(super) fn add(
+/// What the commit of an event checks and writes of presence. A channel whose bucket is omitted gets no record.
+pub(super) fn records(
     present: &PresentIn,
     id: EventId,
     event: &Event,
     app: &AppSettings,
-    effects: &mut Effects,
-    omits_records: bool,
-) -> bool {
+    omitted: &HashSet<Text>,
+) -> (Option<Read>, Vec<KeyChange>) {
     let mut change = match &event.kind {
         EventKind::Channels(change) => present.change(change),
         EventKind::Disconnect(_) => present.departure(),
         _ => ChannelChange::default(),
     };
-    if omits_records {
-        change.joined.clear();
-    }
+    let has_index = !omitted.contains(&index_bucket(&event.namespace));
+    change
+        .joined
+        .retain(|channel| has_index && !omitted.contains(&presence_bucket(&event.namespace, channel.as_str())));
     if change.is_empty() {
-        return false;
+        return (None, Vec::new());
     }
     let attributes = event.client.as_ref().map(|client| client.attributes.clone());
     let record = PresenceRecord::new(&attributes.unwrap_or_default());
-    let (read, writes) = present.commit(&change, &record);
-    effects.reads.push(read);
-    effects.writes.extend(writes);
-    let has_notice = app.handler.presence.events && matches!(event.kind, EventKind::Disconnect(_)) && !omits_records;
-    if has_notice {
-        effects.writes.push(present.notice(&app.namespace, id.partition));
+    let (read, mut writes) = present.commit(&change, &record);
+    if app.handler.presence.events && matches!(event.kind, EventKind::Disconnect(_)) {
+        let notice = present.notice(&app.namespace, id.partition);
+        writes.extend(Some(notice).filter(|notice| !omitted.contains(&notice.bucket)));
     }
-    has_notice || !change.joined.is_empty()
+    (Some(read), writes)
 }

@@ -28,7 +28,7 @@ use super::retry_schedule::{RetrySchedule, conflict_delay};
 use super::settings::Retries;
 use super::webhooks::Webhooks;
 use plugnode_message::id_map::ById;
-use plugnode_message::{CallAction, CallOutcome, Command, Effects, Event, EventId, EventKind, WebhookDelivery};
+use plugnode_message::{CallAction, CallOutcome, Command, Effects, Event, EventId, EventKind, Text, WebhookDelivery};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
@@ -447,15 +447,14 @@ impl Scheduler {
             conflict,
             has_reservation,
         } = lost;
-        if let Conflict::Impossible(reason) = &conflict {
+        if let Conflict::Full { bucket, reason } = &conflict {
             if WebhookDelivery::is(&event.delivery.event.kind) {
-                self.log_dropped_webhooks(id, &event, reason);
+                self.log_dropped_records(id, &event, bucket, reason);
                 return self.skip(event);
             }
-            // Without them the next attempt shows whether they were the cause.
-            event.omits_records = event.has_records;
-            if event.has_records {
-                self.log_dropped_webhooks(id, &event, reason);
+            // Without the records that do not fit, all else takes effect.
+            if event.record_buckets.contains(bucket) && event.omitted_buckets.insert(bucket.clone()) {
+                self.log_dropped_records(id, &event, bucket, reason);
                 return self.repeat_without_records(event);
             }
         }
@@ -480,7 +479,7 @@ impl Scheduler {
                     false => self.retry_schedule.insert(delay, id.sequence),
                 }
             }
-            Conflict::Impossible(reason) => match &delivered.kind {
+            Conflict::Impossible(reason) | Conflict::Full { reason, .. } => match &delivered.kind {
                 // Its record does not fit: nothing but the answer is committed.
                 EventKind::Call(call) if matches!(call.action, CallAction::Commands(_)) => {
                     let answer = calls::only_answer(call, CallOutcome::Refused(reason));
@@ -503,10 +502,15 @@ impl Scheduler {
         }
     }
 
-    fn log_dropped_webhooks(&self, id: EventId, event: &InFlightEvent, reason: &str) {
-        metrics::WEBHOOKS_OVERFLOWED.increment();
-        if log_limiter::allows(&event.delivery.event.namespace, "webhooks dropped") {
-            warn!(messaging.message.id = %id, %reason, "deliveries to webhooks and presence dropped: they cannot be stored");
+    fn log_dropped_records(&self, id: EventId, event: &InFlightEvent, bucket: &Text, reason: &str) {
+        if WebhookDelivery::is_stored_in(bucket) {
+            metrics::WEBHOOKS_OVERFLOWED.increment();
+        }
+        if log_limiter::allows(&event.delivery.event.namespace, "records dropped") {
+            warn!(
+                messaging.message.id = %id, %bucket, %reason,
+                "a delivery to a webhook, or a record of presence, dropped: its bucket is full"
+            );
         }
     }
 
@@ -530,10 +534,15 @@ impl Scheduler {
         let Delivery { id, event: of, .. } = &event.delivery;
         let app = self.apps.get(&of.namespace).map(|app| &app.settings);
         let namespace = app.map(|app| &app.namespace);
-        event.has_records = !event.omits_records && self.webhooks.add(*id, of, namespace, &mut verdict);
+        let mut records = self.webhooks.deliveries(*id, of, namespace, &verdict);
+        records.retain(|delivery| !event.omitted_buckets.contains(&delivery.bucket));
         if let (Some(present), Some(app)) = (&event.present_in, app) {
-            event.has_records |= presence::add(present, *id, of, app, verdict.effects_mut(), event.omits_records);
+            let (read, writes) = presence::records(present, *id, of, app, &event.omitted_buckets);
+            verdict.effects_mut().reads.extend(read);
+            records.extend(writes);
         }
+        event.record_buckets = records.iter().map(|record| record.bucket.clone()).collect();
+        verdict.effects_mut().writes.extend(records);
         let client = event.client_key();
         if let Verdict::Done(effects) = &verdict {
             self.patches.add_effects(event.delivery.id, effects);

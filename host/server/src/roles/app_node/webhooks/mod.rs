@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use self::receiver::Receiver;
 pub use self::settings::{WebhookEvent, WebhookSettings};
 pub use self::signature::{InvalidSecret, SigningSecret};
-use plugnode_message::{Effects, Event, EventId, Namespace, WebhookDelivery, due_in, now_ms};
+use plugnode_message::{Effects, Event, EventId, KeyChange, Namespace, WebhookDelivery, due_in, now_ms};
 use plugnode_process::log_limiter;
 use plugnode_process::{jittered, metrics};
 use plugnode_runtime::{Job, JobOutcome};
@@ -59,12 +59,18 @@ impl Webhooks {
         Ok(Self(settings.into_iter().map(webhook).collect::<Result<_>>()?))
     }
 
-    /// Adds the deliveries of an event to the effects of its verdict. Returns whether there are some.
-    pub(super) fn add(&self, id: EventId, event: &Event, app: Option<&Namespace>, verdict: &mut Verdict) -> bool {
-        if self.0.is_empty() || WebhookDelivery::is(&event.kind) {
-            return false;
-        }
+    /// The deliveries of an event with this verdict, as writes.
+    pub(super) fn deliveries(
+        &self,
+        id: EventId,
+        event: &Event,
+        app: Option<&Namespace>,
+        verdict: &Verdict,
+    ) -> Vec<KeyChange> {
         let mut writes = Vec::new();
+        if self.0.is_empty() || WebhookDelivery::is(&event.kind) {
+            return writes;
+        }
         for topic in payload::topics_of(event, verdict) {
             let selected = self
                 .0
@@ -82,9 +88,7 @@ impl Webhooks {
                 writes.push(delivery.set(&event.namespace, id.partition, now_ms()));
             }
         }
-        let has_some = !writes.is_empty();
-        verdict.effects_mut().writes.extend(writes);
-        has_some
+        writes
     }
 
     /// Sends the delivery of this job, whose outcome says what follows. When `stopping` is cancelled, it is left to the next owner.
