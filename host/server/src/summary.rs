@@ -7,9 +7,13 @@ use serde_json::{Map, Value, json};
 use plugnode_message::json::with_placeholders_moved;
 use plugnode_message::{NodeId, PartialAnswer, Payload};
 
-/// Merges the answers of these io-nodes, and names those that were silent.
-pub(crate) fn of(heard: BTreeMap<NodeId, PartialAnswer>, silent: Vec<NodeId>) -> Payload {
-    let mut summary = Summary::default();
+/// Merges the answers of these io-nodes, and names those that were silent. Describes up to `most` clients or channels in all; each io-node may
+/// have described as many.
+pub(crate) fn of(heard: BTreeMap<NodeId, PartialAnswer>, silent: Vec<NodeId>, most: u32) -> Payload {
+    let mut summary = Summary {
+        most: most as usize,
+        ..Summary::default()
+    };
     let nodes: Vec<_> = heard.keys().map(|node| node.as_str().to_owned()).collect();
     for (node, part) in heard {
         summary.add(&node, part);
@@ -18,6 +22,7 @@ pub(crate) fn of(heard: BTreeMap<NodeId, PartialAnswer>, silent: Vec<NodeId>) ->
         mut fields,
         answers,
         attachments,
+        ..
     } = summary;
     let silent: Vec<_> = silent.iter().map(NodeId::as_str).collect();
     fields.insert("nodes".into(), nodes.into());
@@ -40,6 +45,8 @@ struct Summary {
     /// The answers of clients, as JSON.
     answers: Option<Vec<String>>,
     attachments: Vec<bytes::Bytes>,
+    /// Clients or channels to describe.
+    most: usize,
 }
 
 impl Summary {
@@ -58,18 +65,22 @@ impl Summary {
             }
             PartialAnswer::Clients { count, clients } => {
                 self.count(count);
-                for client in clients {
+                let room = self.most.saturating_sub(self.list("clients").len());
+                for client in clients.into_iter().take(room) {
                     let attributes: Value = serde_json::from_str(&client.attributes).unwrap_or_default();
                     let channels: Vec<_> = client.channels.iter().map(|channel| channel.as_str()).collect();
                     self.list("clients").push(json!({
                         "id": client.id.as_str(), "io-node": node.as_str(), "attributes": attributes, "channels": channels,
                     }));
                 }
-                self.list("clients");
             }
             PartialAnswer::Channels { count, channels } => {
+                let most = self.most;
                 let known = self.channels();
                 for (channel, clients) in channels {
+                    if known.len() >= most && !known.contains_key(channel.as_str()) {
+                        continue;
+                    }
                     let sum = known.entry(channel.as_str()).or_insert_with(|| 0.into());
                     *sum = (sum.as_u64().unwrap_or_default() + u64::from(clients)).into();
                 }
@@ -115,11 +126,15 @@ mod tests {
     use plugnode_message::{Channel, ClientDescription};
 
     fn summed(parts: impl IntoIterator<Item = (&'static str, PartialAnswer)>) -> (Value, Vec<Bytes>) {
+        summed_up_to(u32::MAX, parts)
+    }
+
+    fn summed_up_to(most: u32, parts: impl IntoIterator<Item = (&'static str, PartialAnswer)>) -> (Value, Vec<Bytes>) {
         let heard = parts
             .into_iter()
             .map(|(node, part)| (NodeId::from(node), part))
             .collect();
-        let payload = of(heard, vec!["late".into()]);
+        let payload = of(heard, vec!["late".into()], most);
         (serde_json::from_str(&payload.json).unwrap(), payload.attachments)
     }
 
@@ -162,6 +177,11 @@ mod tests {
         assert_eq!(value[0]["count"], 10);
         let second = json!({"id": "2", "io-node": "b", "attributes": {"name": "x"}, "channels": ["room"]});
         assert_eq!(value[0]["clients"][1], second);
+        let (value, _) = summed_up_to(1, [("a", here(1, "1")), ("b", here(9, "2"))]);
+        assert_eq!(
+            (&value[0]["count"], value[0]["clients"].as_array().map(Vec::len)),
+            (&json!(10), Some(1))
+        );
 
         let channels = |names: &[(&str, u32)]| PartialAnswer::Channels {
             count: names.len() as u32,

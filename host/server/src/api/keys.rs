@@ -64,12 +64,12 @@ impl KeyRing {
     /// If a key cannot be read or used. The error does not contain the secret.
     pub fn read(settings: &[ApiKey]) -> Result<Self> {
         let mut keys: Vec<Key> = Vec::new();
-        for (number, key) in settings.iter().enumerate() {
-            let key = Key::read(key).with_context(|| format!("[[api.key]] {number}"))?;
+        for key in settings {
+            let key = Key::read(key).with_context(|| format!("[[api.key]] {:?}", key.name))?;
             for other in &keys {
                 ensure!(
                     key.digests.iter().all(|digest| !other.digests.contains(digest)),
-                    "[[api.key]] {number}: {:?} has the secret of {:?}; give each its own",
+                    "[[api.key]] {:?} has the secret of {:?}; give each its own",
                     key.name,
                     other.name
                 );

@@ -307,14 +307,11 @@ impl Inner {
             ));
         }
         let silent: Vec<NodeId> = there.into_iter().filter(|node| !heard.contains_key(node)).collect();
-        let merged = summary::of(heard, silent);
+        let merged = summary::of(heard, silent, most);
         let merged: Option<[Map<String, Value>; 1]> = serde_json::from_str(&merged.json).ok();
         let mut fields = merged.map(|[fields]| fields).unwrap_or_default();
         fields.entry("count").or_insert(json!(0));
-        // Each io-node has described as many.
-        if let Value::Array(clients) = fields.entry("clients").or_insert(json!([])) {
-            clients.truncate(most as usize);
-        }
+        fields.entry("clients").or_insert(json!([]));
         metrics::API_CALLS.increment();
         Ok(response(StatusCode::OK, media.header(), media.write(fields, None)))
     }

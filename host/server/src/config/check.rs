@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::value_sources::ValueSources;
 use super::{App, Config, ConfigError, IoServer, Role};
 use plugnode_message::namespaces::Namespaces;
+use plugnode_message::{MAX_NAME, NamePattern};
 use plugnode_runtime::check_http_grant;
 
 const MAX_INSTANCES: usize = 64;
@@ -324,6 +325,7 @@ impl Check<'_> {
             let index = i.to_string();
             self.app(app, &index);
             self.grants(app, &index);
+            self.presence(app, &index);
             if config.has(Role::AppNode) {
                 self.component(&app.component, &index, config.transport.is_memory());
             }
@@ -386,6 +388,20 @@ impl Check<'_> {
             let path = ["app", index, "grants", "keyvalue", &i.to_string()];
             self.require(!bucket.starts_with(RESERVED_BUCKETS), &path, &problem);
         }
+    }
+
+    fn presence(&mut self, app: &App, index: &str) {
+        let presence = &app.handler.presence;
+        for (i, NamePattern(pattern)) in presence.channels.iter().enumerate() {
+            let beginning = pattern.strip_suffix('*').unwrap_or(pattern);
+            let is_pattern = !pattern.is_empty() && !beginning.contains('*') && pattern.len() <= MAX_NAME;
+            let problem = format!("`{pattern}` is neither a channel nor the beginning of channels followed by one `*`");
+            let path = ["app", index, "presence", "channels", &i.to_string()];
+            self.require(is_pattern, &path, &problem);
+        }
+        let problem = "has no effect without presence.channels; name the channels";
+        let has_channels = !presence.events || !presence.channels.is_empty();
+        self.require(has_channels, &["app", index, "presence", "events"], problem);
     }
 
     /// Requires the file of the first release. Over Redis a release may be in use already, so the file may be missing there.

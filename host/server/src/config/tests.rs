@@ -379,6 +379,14 @@ fn error_in_file_names_key_file_and_line() {
             "[[app]]\nadmission-timeout-ms = 0\n",
             "plugnode.toml:2: app.0.admission-timeout-ms: must be 1 or more",
         ),
+        (
+            "[[app]]\n[app.presence]\nchannels = [\"room/*\", \"a*b\"]\n",
+            "plugnode.toml:3: app.0.presence.channels.1: `a*b` is neither a channel nor",
+        ),
+        (
+            "[[app]]\n[app.presence]\nevents = true\n",
+            "plugnode.toml:3: app.0.presence.events: has no effect without presence.channels",
+        ),
     ] {
         let problems = Folder::with(config).problems(&[]);
         assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");

@@ -56,7 +56,11 @@ impl Questions {
     pub(super) fn asked(self: &Arc<Self>, origin: QueryOrigin, question: Question, timeout_ms: u32, token: Bytes) {
         let patience = Duration::from_millis(timeout_ms.into()).min(MAX_TIMEOUT);
         if origin.io_node == self.node {
-            self.collect_answers(&origin, patience, token);
+            let most = match &question {
+                Question::Clients { most, .. } | Question::Channels { most, .. } => *most,
+                Question::Settled | Question::Acks { .. } => u32::MAX,
+            };
+            self.collect_answers(&origin, most, patience, token);
         }
         let part = match question {
             Question::Settled => PartialAnswer::Settled,
@@ -98,7 +102,7 @@ impl Questions {
         });
     }
 
-    fn collect_answers(self: &Arc<Self>, origin: &QueryOrigin, patience: Duration, token: Bytes) {
+    fn collect_answers(self: &Arc<Self>, origin: &QueryOrigin, most: u32, patience: Duration, token: Bytes) {
         let (answers, receiver) = mpsc::unbounded_channel();
         {
             let mut open = self.open.lock();
@@ -111,7 +115,7 @@ impl Questions {
         let (questions, origin) = (self.clone(), origin.clone());
         self.shutdown.spawn_intake(async move {
             let deadline = Instant::now() + patience + TRANSIT;
-            let answer = questions.collect(receiver, deadline).await;
+            let answer = questions.collect(receiver, most, deadline).await;
             questions.open.lock().remove(&origin.id);
             questions.reply(origin, token, answer);
         });
@@ -153,7 +157,12 @@ impl Questions {
     }
 
     /// Collects answers until all io-nodes have answered, until the deadline, or until this io-node ends.
-    async fn collect(&self, mut receiver: UnboundedReceiver<(NodeId, PartialAnswer)>, deadline: Instant) -> Payload {
+    async fn collect(
+        &self,
+        mut receiver: UnboundedReceiver<(NodeId, PartialAnswer)>,
+        most: u32,
+        deadline: Instant,
+    ) -> Payload {
         let nodes = tokio::select! {
             nodes = timeout_at(deadline, self.transport.nodes.io_nodes()) => nodes.ok(),
             () = self.shutdown.begun() => None,
@@ -175,7 +184,7 @@ impl Questions {
             };
         }
         let silent = there.into_iter().filter(|node| !heard.contains_key(node)).collect();
-        summary::of(heard, silent)
+        summary::of(heard, silent, most)
     }
 
     /// Sends an event to the clients of an audience, each of which has to acknowledge it.
