@@ -31,17 +31,26 @@ pub trait Host: Any {
     /// Sets a value that expires `ttl_ms` milliseconds after the commit.
     fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), KvError>;
 
-    /// Number of clients in a channel of the event's namespace, if its presence is kept.
-    fn presence_count(&mut self, channel: &str) -> Result<u64, PresenceError>;
+    /// Number of clients in a channel of the event's namespace, if its presence is kept. By default no presence is.
+    fn presence_count(&mut self, channel: &str) -> Result<u64, PresenceError> {
+        Err(no_presence(channel))
+    }
 
     /// A page of these clients. The cursor is none for the first page.
-    fn presence(&mut self, channel: &str, cursor: Option<u64>) -> Result<PresencePage, PresenceError>;
+    fn presence(&mut self, channel: &str, cursor: Option<u64>) -> Result<PresencePage, PresenceError> {
+        let _ = cursor;
+        Err(no_presence(channel))
+    }
 
     /// The app's configuration.
     fn config(&mut self) -> Vec<(String, String)>;
 
     /// Writes a line to the log.
     fn log(&mut self, level: Level, context: &str, message: &str);
+}
+
+fn no_presence(channel: &str) -> PresenceError {
+    PresenceError::Denied(format!("this host keeps no presence, also not of channel {channel:?}"))
 }
 
 thread_local! {
