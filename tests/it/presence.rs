@@ -145,6 +145,7 @@ async fn full_channel_takes_nothing_from_other_channels() {
                [\"*\"]\npermissions = [\"join\", \"presence\"]\n";
     let node = Node::run(&format!("{limit}{api}{apps}")).await;
     let api = Api::of(&node).await;
+    let mut watcher = Client::connect(&node).await;
     let mut clients = Vec::new();
     for number in 0..8 {
         let client = Client::connect(&node).await;
@@ -154,14 +155,14 @@ async fn full_channel_takes_nothing_from_other_channels() {
             .post("join", &json!({ "clients": [client.id()], "channels": channels }))
             .await;
         assert_eq!(joined.status, 200, "{joined:?}");
+        // The index, which has the same limit, has room for four.
+        if number < 4 {
+            becomes(&mut watcher, &format!("room/{number}"), &[(client.id(), "")]).await;
+        }
         clients.push(client);
     }
-    let mut last = Client::connect(&node).await;
-    for (number, client) in clients.iter().enumerate().take(4) {
-        becomes(&mut last, &format!("room/{number}"), &[(client.id(), "")]).await;
-    }
-    let (count, members) = present(&mut last, "room/full").await;
-    assert!(count < 8 && members.len() as u64 == count, "{members:?}");
+    let (count, members) = present(&mut watcher, "room/full").await;
+    assert!(count < 8, "{members:?}");
 }
 
 #[tokio::test]
