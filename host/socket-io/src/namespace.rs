@@ -82,9 +82,10 @@ impl<S> NamespaceSockets<S> {
         self.sockets.write().pending.insert(id, socket);
     }
 
-    /// Adds a socket that is connected.
-    pub(crate) fn add_connected(&self, id: SessionId, socket: Arc<S>) {
+    /// Adds a socket that is connected. `announce`, which tells its client so, runs in the same step.
+    pub(crate) fn add_connected(&self, id: SessionId, socket: Arc<S>, announce: impl FnOnce()) {
         let mut sockets = self.sockets.write();
+        announce();
         sockets.pending.remove(&id);
         if sockets.connected.insert(id, socket).is_none() {
             metrics::CLIENTS.increment();

@@ -177,8 +177,10 @@ impl Socket {
     fn admit(self: &Arc<Self>, state: &mut State) {
         state.stage = Stage::Open;
         let codec = &self.namespace.context.codec;
-        self.send(codec.connected(self.namespace(), self.sid, self.connection.revision));
-        self.namespace.add_connected(self.id.clone(), self.clone());
+        let packet = codec.connected(self.namespace(), self.sid, self.connection.revision);
+        // In one step: whoever finds the socket sends behind this packet, and whoever has seen the client connect finds the socket.
+        self.namespace
+            .add_connected(self.id.clone(), self.clone(), || self.send(packet));
     }
 
     /// The handler has admitted or refused it.
