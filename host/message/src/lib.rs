@@ -53,7 +53,9 @@ pub use self::key_value::{
 };
 pub use self::name::{Channel, MAX_NAME, NamePattern, Namespace, NodeId, RESERVED_EVENTS, SessionId};
 pub use self::payload::{MAX_ATTACHMENTS, Payload};
-pub use self::presence::{ChannelChange, PRESENCE, PresenceRecord, PresentIn, index_bucket, presence_bucket};
+pub use self::presence::{
+    ChannelChange, PRESENCE, PresenceRecord, PresentIn, index_bucket, presence_bucket, presence_page,
+};
 pub use self::query::{ClientDescription, PartialAnswer, QueryOrigin, Question};
 pub use self::time::now_ms;
 pub use self::timer::{

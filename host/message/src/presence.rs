@@ -7,7 +7,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Change, Channel, KeyChange, Namespace, Partition, Read, Seen, SessionId, Text, Timer, now_ms};
+use crate::{
+    Change, Channel, KeyChange, KeyValue, KeyValueError, Namespace, Partition, Read, Seen, SessionId, Text, Timer,
+    now_ms,
+};
 
 /// Prefix of the buckets of presence.
 const BUCKETS: &str = "plugnode:presence:";
@@ -15,6 +18,10 @@ const BUCKETS: &str = "plugnode:presence:";
 const INDEX: &str = "plugnode:presence-of:";
 /// Largest size of the attributes in a record, in bytes. Larger ones are left out.
 const MAX_RECORDED_ATTRIBUTES: usize = 4 << 10;
+/// Most bytes of the session ids of one page: some seven hundred of them,
+const PAGE_IDS: usize = 16 << 10;
+/// and of their records, whose attributes have at most 4 KB each.
+const PAGE_RECORDS: usize = 4 << 20;
 /// Kind of the custom event that tells the app of a change.
 pub const PRESENCE: &str = "plugnode.presence/1";
 
@@ -174,11 +181,22 @@ impl PresentIn {
         };
         timer.set(&format!("presence:{app}").into(), partition, now_ms())
     }
+}
 
-    /// Whether the client is in no such channel.
-    pub fn is_empty(&self) -> bool {
-        self.channels.is_empty()
-    }
+/// A page of the clients in a channel, each with its record, and the cursor of the next page; the first cursor is 0.
+///
+/// # Errors
+/// If the store does not answer.
+pub async fn presence_page(
+    store: &dyn KeyValue,
+    bucket: &str,
+    cursor: u64,
+) -> Result<(Vec<(Text, PresenceRecord)>, Option<u64>), KeyValueError> {
+    let (clients, next) = store.keys(bucket, "", cursor, PAGE_IDS).await?;
+    let records = store.get(bucket, &clients, PAGE_RECORDS).await?;
+    let members = clients.into_iter().zip(records);
+    let members = members.filter_map(|(client, record)| Some((client, PresenceRecord::read(&record?)?)));
+    Ok((members.collect(), next))
 }
 
 /// The bucket of the clients in a channel.

@@ -7,7 +7,7 @@ use crate::bindings::plugnode::app::presence::{self as wit, Error, Member, Page}
 use crate::bindings::wasi::keyvalue::store;
 use crate::contract;
 use crate::state::InstanceState;
-use plugnode_message::{PresenceRecord, Text, presence_bucket};
+use plugnode_message::{Text, presence_bucket, presence_page};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -18,11 +18,6 @@ pub(super) const CAPABILITY: Capability = Capability {
     grant: None,
     link: |linker| wit::add_to_linker::<InstanceState, HasSelf<InstanceState>>(linker, |state| state),
 };
-
-/// Most bytes of the session ids of one page: some seven hundred of them.
-const PAGE: usize = 16 << 10;
-/// Most bytes of the records of one page, whose attributes have at most 4 KB each.
-const RECORDS: usize = 4 << 20;
 
 /// Outer error: the call traps. Inner error: the handler gets it.
 type HostResult<T> = wasmtime::Result<Result<T, Error>>;
@@ -49,17 +44,12 @@ impl InstanceState {
     pub(crate) async fn presence_page(&mut self, channel: &str, cursor: Option<u64>) -> Result<Page, Error> {
         let bucket = self.presence_of(channel)?;
         let store = self.app.settings.key_value.clone();
-        let keys = store.keys(&bucket, "", cursor.unwrap_or(0), PAGE);
-        let (clients, cursor) = self.wait_for_store(keys).await.map_err(from_store)?;
-        let records = store.get(&bucket, &clients, RECORDS);
-        let records = self.wait_for_store(records).await.map_err(from_store)?;
-        let members = clients.iter().zip(records).filter_map(|(client, record)| {
-            let record = PresenceRecord::read(&record?)?;
-            Some(Member {
-                client: client.to_string(),
-                since_ms: record.since_ms,
-                attributes: record.attributes.map(|attributes| attributes.to_string()),
-            })
+        let page = presence_page(&*store, &bucket, cursor.unwrap_or(0));
+        let (members, cursor) = self.wait_for_store(page).await.map_err(from_store)?;
+        let members = members.into_iter().map(|(client, record)| Member {
+            client: client.into(),
+            since_ms: record.since_ms,
+            attributes: record.attributes.map(Into::into),
         });
         Ok(Page {
             members: members.collect(),

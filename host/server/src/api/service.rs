@@ -28,8 +28,8 @@ use super::request::{PresencePage, PresentClient, Wait};
 use crate::http::{BoxError, whole_body};
 use crate::summary;
 use plugnode_message::{
-    Call, CallKey, CallOutcome, Event, EventKind, KeyValueError, NodeId, Payload, PresenceRecord, SessionId, now_ms,
-    presence_bucket,
+    Call, CallKey, CallOutcome, Event, EventKind, KeyValueError, NodeId, Payload, SessionId, now_ms, presence_bucket,
+    presence_page,
 };
 use plugnode_process::metrics;
 
@@ -39,10 +39,6 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_KEY: usize = 255;
 /// Added to the time for io-nodes to answer, for the way of the answers.
 const TRANSIT: Duration = Duration::from_millis(500);
-/// Most bytes of the session ids in a page of presence,
-const PRESENCE_KEYS: usize = 16 << 10;
-/// and of their records.
-const PRESENCE_BYTES: usize = 4 << 20;
 
 /// Answers the requests of the API. Clones share its state.
 #[derive(Clone)]
@@ -229,27 +225,22 @@ impl Inner {
         let store = self.member.key_value();
         let bucket = presence_bucket(&namespace.into(), channel);
         let read = async {
-            let (clients, next) = store.keys(&bucket, "", cursor, PRESENCE_KEYS).await?;
-            let records = store.get(&bucket, &clients, PRESENCE_BYTES).await?;
+            let (members, next) = presence_page(store, &bucket, cursor).await?;
             let count = store.count(&bucket).await?;
-            Ok::<_, KeyValueError>((clients, records, next, count))
+            Ok::<_, KeyValueError>((members, next, count))
         };
         let Ok(found) = timeout(self.setup.settings.accept_timeout, read).await else {
             return Err(Problem::unavailable(
                 "the key-value store did not answer in time; send again",
             ));
         };
-        let (clients, records, next, count) =
-            found.map_err(|error| Problem::unavailable(format!("{error}; send again")))?;
-        let members = clients.iter().zip(records).filter_map(|(client, record)| {
-            let record = PresenceRecord::read(&record?)?;
-            Some(PresentClient {
-                id: client.to_string(),
-                since_ms: record.since_ms,
-                attributes: record
-                    .attributes
-                    .and_then(|attributes| serde_json::from_str(&attributes).ok()),
-            })
+        let (members, next, count) = found.map_err(|error| Problem::unavailable(format!("{error}; send again")))?;
+        let members = members.into_iter().map(|(client, record)| PresentClient {
+            id: client.into(),
+            since_ms: record.since_ms,
+            attributes: record
+                .attributes
+                .and_then(|attributes| serde_json::from_str(&attributes).ok()),
         });
         let page = PresencePage {
             count,

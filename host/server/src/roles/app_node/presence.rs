@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use plugnode_message::{
-    ChannelChange, Client, Event, EventId, EventKind, KeyChange, KeyValue, Namespace, PresenceRecord, PresentIn, Read,
+    ChannelChange, Event, EventId, EventKind, KeyChange, KeyValue, Namespace, PresenceRecord, PresentIn, Read,
     SessionId, Text, index_bucket, presence_bucket,
 };
 use plugnode_runtime::AppSettings;
@@ -14,16 +14,11 @@ use plugnode_runtime::AppSettings;
 /// Largest index entry that is read: the names of the channels of one client.
 const MAX_INDEX: usize = 4 << 20;
 
-/// The client whose channels an event changes, if its app has presence.
-pub(super) fn subject<'e>(event: &'e Event, app: &AppSettings) -> Option<&'e SessionId> {
+/// The client whose channels an event changes.
+pub(super) fn subject(event: &Event) -> Option<&SessionId> {
     let is_concerned = matches!(event.kind, EventKind::Channels(_) | EventKind::Disconnect(_));
-    let client: &Client = event.client.as_ref()?;
-    (is_concerned && !app.handler.presence.channels.is_empty()).then_some(&client.id)
-}
-
-/// Whether the handler gets the event. It gets changes of channels only if it asks for them.
-pub(super) fn is_for_handler(event: &Event, app: Option<&AppSettings>) -> bool {
-    !matches!(event.kind, EventKind::Channels(_)) || app.is_some_and(|app| app.handler.presence.events)
+    let client = event.client.as_ref().filter(|_| is_concerned)?;
+    Some(&client.id)
 }
 
 /// Reads the channels that a client is in.

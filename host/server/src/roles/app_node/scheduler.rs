@@ -151,16 +151,13 @@ impl Scheduler {
         {
             let sequence = event.sequence();
             let is_crashing = self.is_crashing(&event);
+            let delivered = is_crashing.then(|| event.delivery.event.clone());
             self.running.insert(sequence, event);
-            let wanted = self
-                .running
-                .get(&sequence)
-                .and_then(|running| self.wanted(&running.delivery.event));
-            match (is_crashing, wanted) {
+            match delivered.map(|event| self.wanted(&event)) {
+                None => self.attempt(sequence),
                 // Its dead letter is committed with the records of presence, which have to be read.
-                (true, Some(wanted @ Wanted::Presence(..))) => self.look_up(sequence, wanted),
-                (true, _) => self.give_up_crashing(sequence),
-                (false, _) => self.attempt(sequence),
+                Some(Some(wanted @ Wanted::Presence(..))) => self.look_up(sequence, wanted),
+                Some(_) => self.give_up_crashing(sequence),
             }
         }
     }
@@ -212,7 +209,7 @@ impl Scheduler {
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempts, "handling event");
         match self.wanted(&event) {
             Some(wanted) => self.look_up(id.sequence, wanted),
-            None => self.carry_out(id, event),
+            None => self.carry_out(id, event, true),
         }
     }
 
@@ -221,9 +218,10 @@ impl Scheduler {
         if let EventKind::Call(call) = &event.kind {
             return call.key.clone().map(Wanted::Call);
         }
+        let client = presence::subject(event)?;
         let app = self.apps.get(&event.namespace)?;
-        let client = presence::subject(event, &app.settings)?;
-        Some(Wanted::Presence(event.namespace.clone(), client.clone()))
+        let is_kept = !app.settings.handler.presence.channels.is_empty();
+        is_kept.then(|| Wanted::Presence(event.namespace.clone(), client.clone()))
     }
 
     /// Reads what an event needs; `process_lookup` gets it.
@@ -237,18 +235,21 @@ impl Scheduler {
         });
     }
 
-    /// Gives an event to its handler, or completes it if none gets it.
-    fn carry_out(&mut self, id: EventId, event: Arc<Event>) {
+    /// Completes an event that no handler gets, or gives it to its handler. Without `goes_on`, the latter is left to the next owner.
+    fn carry_out(&mut self, id: EventId, event: Arc<Event>, goes_on: bool) {
         let effects = match &event.kind {
             EventKind::Call(call) => calls::effects(call, id),
-            _ => {
-                let app = self.apps.get(&event.namespace).map(|app| &app.settings);
-                (!presence::is_for_handler(&event, app)).then(Effects::default)
+            EventKind::Channels(_) => {
+                let app = self.apps.get(&event.namespace);
+                let is_for_handler = app.is_some_and(|app| app.settings.handler.presence.events);
+                (!is_for_handler).then(Effects::default)
             }
+            _ => None,
         };
         match effects {
             Some(effects) => self.complete(id.sequence, Verdict::Done(effects)),
-            None => self.submit(id, event),
+            None if goes_on => self.submit(id, event),
+            None => drop(self.running.remove(&id.sequence)),
         }
     }
 
@@ -274,31 +275,16 @@ impl Scheduler {
             }
             Ok(Found::Presence(present)) => {
                 running.present_in = Some(present);
-                let is_crashing = running.delivery.attempts >= self.retries.attempts;
+                let is_crashing = self.running.get(&sequence).is_some_and(|event| self.is_crashing(event));
                 match is_crashing {
                     true => self.give_up_crashing(sequence),
-                    false => self.go_on(id, event, goes_on),
+                    false => self.carry_out(id, event, goes_on),
                 }
             }
-            Ok(Found::Call(None)) => self.go_on(id, event, goes_on),
+            Ok(Found::Call(None)) => self.carry_out(id, event, goes_on),
         }
         if !goes_on {
             self.stop();
-        }
-    }
-
-    /// Carries out an event whose lookup has ended. Without `goes_on`, one that is for a handler is left to the next owner.
-    fn go_on(&mut self, id: EventId, event: Arc<Event>, goes_on: bool) {
-        let is_for_handler = match &event.kind {
-            EventKind::Call(call) => !matches!(call.action, CallAction::Commands(_)),
-            _ => {
-                let app = self.apps.get(&event.namespace).map(|app| &app.settings);
-                presence::is_for_handler(&event, app)
-            }
-        };
-        match goes_on || !is_for_handler {
-            true => self.carry_out(id, event),
-            false => drop(self.running.remove(&id.sequence)),
         }
     }
 
