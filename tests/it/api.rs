@@ -34,6 +34,14 @@ calls-per-second = 1
 burst-seconds = 3
 "#;
 
+/// The section of an API with one key, for all namespaces, with these permissions and further lines.
+pub(crate) fn api_section(permissions: &[&str], key_lines: &str) -> String {
+    format!(
+        "[api]\nlisten = \"127.0.0.1:0\"\n\n[[api.key]]\nname = \"office\"\nkey = \"{KEY}\"\nnamespaces = [\"*\"]\npermissions = \
+         {permissions:?}\n{key_lines}\n"
+    )
+}
+
 /// A caller of the API of one node.
 pub(crate) struct Api {
     pub(crate) port: u16,

@@ -9,20 +9,14 @@ use plugnode_tests::{
 };
 use tempfile::TempDir;
 
-use crate::api::{Api, KEY};
+use crate::api::{Api, KEY, api_section};
 
 const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }\npresence = { channels = [\"seats\"] }";
-const API: &str = r#"
-[api]
-listen = "127.0.0.1:0"
 
-[[api.key]]
-name = "office"
-key = "0123456789abcdef0123456789abcdef"
-namespaces = ["*"]
-permissions = ["publish", "join", "leave", "disconnect", "find", "presence", "event"]
-calls-per-second = 1000
-"#;
+fn api() -> String {
+    let permissions = ["publish", "join", "leave", "disconnect", "find", "presence", "event"];
+    api_section(&permissions, "calls-per-second = 1000")
+}
 
 /// Nodes that serve the API, and what clients of it need to know of them.
 struct Nodes {
@@ -37,13 +31,13 @@ impl Nodes {
     async fn in_memory() -> Self {
         let (component, folder) = crate::scripts::built("tests/js/handlers/customs.js").await;
         let apps = app("/", &component, SETTINGS) + &app("/chat", &component, SETTINGS);
-        Self::of(vec![Node::run(&format!("{API}{apps}")).await], folder, None).await
+        Self::of(vec![Node::run(&(api() + &apps)).await], folder, None).await
     }
 
     async fn over_redis() -> Self {
         let (component, folder) = crate::scripts::built("tests/js/handlers/customs.js").await;
         let redis = RedisServer::start().await;
-        let cluster = Cluster::new(redis.url()).transport("shards = 3").settings(API);
+        let cluster = Cluster::new(redis.url()).transport("shards = 3").settings(&api());
         let cluster = cluster
             .app("/", &component, SETTINGS)
             .app("/chat", &component, SETTINGS);

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use plugnode_tests::{Client, Cluster, Node, RedisServer, app, component, within};
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use crate::api::{Api, api_section};
 
 const SETTINGS: &str =
     "instances = 3\ngrants = { keyvalue = [\"default\"] }\npresence = { channels = [\"room/*\"], events = true }";
@@ -95,9 +95,12 @@ async fn presence_is_kept_over_redis() {
 
 #[tokio::test]
 async fn server_api_reads_presence_in_pages() {
-    let api = "[api]\nlisten = \"127.0.0.1:0\"\n[[api.key]]\nname = \"office\"\nkey = \"0123456789abcdef0123456789abcdef\"\nnamespaces = \
-               [\"*\"]\npermissions = [\"presence\"]\n";
-    let node = Node::run(&format!("{api}{}", app("/", &component("faulty"), SETTINGS))).await;
+    let node = Node::run(&format!(
+        "{}{}",
+        api_section(&["presence"], ""),
+        app("/", &component("faulty"), SETTINGS)
+    ))
+    .await;
     let api = Api::of(&node).await;
     const CLIENTS: usize = 1_200;
     let mut clients = Vec::new();
@@ -141,14 +144,14 @@ async fn server_api_reads_presence_in_pages() {
 async fn full_channel_takes_nothing_from_other_channels() {
     let limit = "[transport]\nbucket-bytes = 600\n";
     let apps = app("/", &component("faulty"), SETTINGS);
-    let api = "[api]\nlisten = \"127.0.0.1:0\"\n[[api.key]]\nname = \"office\"\nkey = \"0123456789abcdef0123456789abcdef\"\nnamespaces = \
-               [\"*\"]\npermissions = [\"join\", \"presence\"]\n";
-    let node = Node::run(&format!("{limit}{api}{apps}")).await;
+    let node = Node::run(&format!("{limit}{}{apps}", api_section(&["join", "presence"], ""))).await;
     let api = Api::of(&node).await;
     let mut watcher = Client::connect(&node).await;
     let mut clients = Vec::new();
     for number in 0..8 {
-        let client = Client::connect(&node).await;
+        let mut client = Client::connect(&node).await;
+        // A client is found by its id once the transport has accepted its connection, which an answer of the handler shows.
+        client.ask("name", &[json!("")]).await;
         // The first channel is full at last; each client has one of its own.
         let channels = json!(["room/full", format!("room/{number}")]);
         let joined = api

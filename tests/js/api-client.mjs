@@ -22,6 +22,8 @@ async function clients(namespace = '/') {
     socket.on('n', (...given) => args.push(given));
     return args;
   });
+  // A client is found by its id once the transport has accepted its connection, which an answer of the handler shows.
+  if (namespace === '/') await Promise.all(sockets.map((socket) => socket.emitWithAck('ready')));
   return { sockets, said };
 }
 

@@ -46,6 +46,9 @@ class Api(unittest.TestCase):
     def person(self, namespace="/"):
         person = Person(URL, ["websocket"], namespaces=[namespace])
         self.addCleanup(person.client.disconnect)
+        if namespace == "/":
+            # A client is found by its id once the transport has accepted its connection, which an answer of the handler shows.
+            person.client.call("ready")
         return person, person.client.get_sid(namespace)
 
     def test_event_reaches_all_clients_of_namespace(self):

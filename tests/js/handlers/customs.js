@@ -4,6 +4,7 @@ import { acknowledge, kv, onCustom, schedule } from "plugnode";
 import { Server } from "plugnode/socket.io";
 
 const io = new Server();
+io.on("connection", (socket) => socket.on("ready", (answer) => answer()));
 
 onCustom("faulty.count/1", (data, { ackId }) => {
   const count = (kv.get("customs") ?? 0) + 1;
