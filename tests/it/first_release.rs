@@ -57,7 +57,9 @@ async fn first_node_starts_release_deployed_before_it() {
     let again = RunningCommand::begin(&["deploy", echo, "--json"], folder.path());
     let (said, _node) = tokio::join!(again.end(), cluster.start_app());
     assert!(said.status.success(), "{said:?}");
-    assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
+    // The node may have started the release before the second command asked for it.
+    let outcome = &said.json()["outcome"];
+    assert!([json!("not-tried"), json!("in-use")].contains(outcome), "{said:?}");
     let io_node = cluster.start_io().await;
     Client::connect(&io_node).await.ask("hello", &[]).await;
     let releases = verb(&["releases", "--json"], folder.path()).await.json();

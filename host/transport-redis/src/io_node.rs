@@ -5,6 +5,7 @@ mod ingest_call;
 mod membership;
 mod open_events;
 mod outbox;
+mod outbox_order;
 mod preferred_partitions;
 
 use std::net::IpAddr;

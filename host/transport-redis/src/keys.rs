@@ -80,7 +80,7 @@ impl Shard {
         self.key(&format!("live:{member}"))
     }
 
-    /// Outbox of an io-node's incarnation.
+    /// Outbox of an io-node's incarnation: commands for it alone.
     pub(crate) fn outbox(&self, member: &str) -> Bytes {
         self.key(&format!("out:{member}"))
     }
@@ -93,6 +93,12 @@ impl Shard {
     /// Number of bytes that the io-node has read from its outbox.
     pub(crate) fn outbox_read(&self, member: &str) -> Bytes {
         self.key(&format!("out-read:{member}"))
+    }
+
+    /// Commands for all io-nodes, the bytes ever written there, and for each io-node the bytes that it has read. Scripts take these
+    /// keys in this order.
+    pub(crate) fn broadcasts(&self) -> [Bytes; 3] {
+        ["out-all", "out-all-in", "out-all-read"].map(|name| self.key(name))
     }
 
     /// This shard's part of a bucket.

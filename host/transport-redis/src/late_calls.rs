@@ -74,6 +74,7 @@ impl Bench {
 
     async fn join(&self, member: &str, epoch: &str, replaces: &str) -> String {
         let (incarnation, name) = member.split_once('@').unwrap();
+        let [all, all_in, all_read] = self.shard.broadcasts();
         let keys = [
             self.shard.key("io"),
             self.shard.key("io:until"),
@@ -92,6 +93,9 @@ impl Bench {
             self.shard.key("ends"),
             self.shard.key("turns"),
             self.shard.key("locks"),
+            all,
+            all_in,
+            all_read,
         ];
         let arguments = [name, incarnation, LEASE, epoch, replaces, "here"].map(bytes_of);
         let answer: Vec<String> = self.redis.link.run(&scripts::JOIN_IO, &keys, &arguments).await;

@@ -30,7 +30,7 @@ use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{DeadLetterBudget, LeaseHealth, Result};
 
 /// Version of the key layout. Nodes with another version cannot join the same cluster.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The Redis transport. Clones share their state.
 #[derive(Clone)]

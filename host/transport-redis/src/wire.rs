@@ -15,10 +15,13 @@ use plugnode_transport::DeadLetterCause;
 /// The version that this node writes, and the only one that it reads.
 const VERSION: u8 = 1;
 
-/// Field of an outbox entry: a list of commands.
+/// Field of an outbox entry: a list of commands. In Redis, the number of this run in its call follows.
 pub(crate) const OUTBOX_COMMANDS: &str = "c";
 /// Field of an outbox entry: for each client the number and the bytes of its newly committed events.
 pub(crate) const OUTBOX_SETTLED: &str = "s";
+
+/// Field of an io-node's own outbox entry: the broadcasts before it, see lua/shared/outbox.lua.
+pub(crate) const OUTBOX_ORDER: &str = "a";
 
 /// A dead letter in Redis.
 #[derive(Debug, Serialize, Deserialize)]

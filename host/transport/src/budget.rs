@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxBudget {
-    /// Entries that wait for one io-node. Beyond it, commits of handlers wait. An io-node that stays above it for as long as
-    /// `lease-ms` is removed from the cluster, and its clients reconnect.
+    /// Entries that wait for one io-node. Beyond it, commits with commands for it wait. An io-node that stays above it for as long as
+    /// `lease-ms` is removed from the cluster, and its clients reconnect. Over Redis, broadcasts have as much room besides.
     #[serde(rename = "outbox")]
     pub entries: usize,
     /// Bytes of the entries in `outbox`.

@@ -128,6 +128,7 @@ impl Committer {
         let Some((incarnation, name)) = member.split_once('@') else {
             return;
         };
+        let [all, all_in, all_read] = self.shard.broadcasts();
         let keys = [
             self.shard.key("io"),
             self.shard.key("io:until"),
@@ -136,6 +137,9 @@ impl Committer {
             self.shard.outbox_in(member),
             self.shard.outbox_read(member),
             self.shard.key("clock"),
+            all,
+            all_in,
+            all_read,
         ];
         let outbox = self.redis.settings.common.outbox;
         let arguments = [

@@ -63,7 +63,10 @@ impl Routes {
                 CommandTarget::Node(None) => {}
                 CommandTarget::Node(Some(node)) => runs.add(OutboxTarget::Node(node.clone()), command),
                 CommandTarget::Holders(namespace, clients) => {
-                    let mut nodes = self.holders(redis, event, namespace, clients).await;
+                    let Some(mut nodes) = self.holders(redis, event, namespace, clients).await else {
+                        runs.add(OutboxTarget::All, command);
+                        continue;
+                    };
                     nodes.sort_unstable();
                     nodes.dedup();
                     let last = nodes.pop();
@@ -79,8 +82,15 @@ impl Routes {
         runs.0
     }
 
-    /// The io-nodes that hold these clients. A client that has left has none.
-    async fn holders(&self, redis: &Redis, event: &Event, namespace: &Namespace, clients: &[SessionId]) -> Vec<NodeId> {
+    /// The io-nodes that hold these clients. None if a client is unknown: it has left, or knows its session id before its connection
+    /// was accepted here.
+    async fn holders(
+        &self,
+        redis: &Redis,
+        event: &Event,
+        namespace: &Namespace,
+        clients: &[SessionId],
+    ) -> Option<Vec<NodeId>> {
         let mut found = Vec::with_capacity(clients.len());
         let mut unknown: HashMap<u16, Vec<Bytes>> = HashMap::new();
         for id in clients {
@@ -113,12 +123,12 @@ impl Routes {
                 known.clear();
             }
             for (client, node) in clients.into_iter().zip(nodes) {
-                let Some(node) = node.map(NodeId::from) else { continue };
+                let node = NodeId::from(node?);
                 known.insert(client, node.clone());
                 found.push(node);
             }
         }
-        found
+        Some(found)
     }
 
     fn known(&self) -> MutexGuard<'_, ById<Bytes, NodeId>> {

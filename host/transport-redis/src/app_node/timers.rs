@@ -100,7 +100,7 @@ async fn poll(redis: &Redis, shard: &Shard, member: &str) -> Duration {
 /// Hands the events of due timers on, and returns the number of timers that were fired or deleted.
 async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -> usize {
     let settings = &redis.settings;
-    let mut keys: Vec<Bytes> = ["sizes", "owner", "in", "done", "who", "io"]
+    let mut keys: Vec<Bytes> = ["sizes", "owner", "in", "done", "who", "io", "out-all-in"]
         .map(|name| shard.key(name))
         .to_vec();
     let mut arguments = vec![

@@ -51,7 +51,7 @@ impl Inbox for RedisInbox {
             _ => 0,
         };
         let shard = layout.shard(shard);
-        let keys = [shard.key("io")];
+        let keys = [shard.key("io"), shard.key("out-all-in")];
         let arguments = [
             shard.outbox(""),
             shard.outbox_in(""),

@@ -205,6 +205,7 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> 
         &names(&["kept", "clock", "epochs", "info", "begun"]),
         &[shard.outbox_in(&member.id), shard.outbox_read(&member.id)],
         &names(&["ends", "turns", "locks"]),
+        &shard.broadcasts(),
     ]
     .concat();
     let mut next_epoch = redis::cmd("HINCRBY");

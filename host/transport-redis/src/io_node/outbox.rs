@@ -1,22 +1,27 @@
-//! An io-node's outboxes: one stream in each shard, read by a task of its own from a cursor.
+//! An io-node's outboxes. In each shard a task reads two streams: the io-node's own, and the broadcasts for all.
 //!
-//! An entry is trimmed as soon as it is read, although it is not applied yet: if the process dies, so do the connections
-//! that the entry is for.
+//! Its own entries are trimmed as soon as they are read, although they are not applied yet: if the process dies, so do the connections
+//! that they are for. Broadcasts are trimmed once all io-nodes have reported that they have read them.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::warn;
 
+use crate::arguments::bytes_of;
 use crate::client::link::Link;
 use crate::io_node::membership::IoMembership;
+use crate::io_node::outbox_order::{OrderedEntries, OutboxEntries, OutboxField};
 use crate::keys::Shard;
 use crate::membership::member::Member;
 use crate::redis::Redis;
-use crate::stream::{Entry, EntryId, ReadCount, newest, read_between};
-use crate::wire::{DecodeError, OUTBOX_COMMANDS, OUTBOX_SETTLED, decode};
+use crate::scripts;
+use crate::stream::{EntryId, ReadCount, newest, read_between};
+use crate::wire::{DecodeError, OUTBOX_COMMANDS, OUTBOX_ORDER, OUTBOX_SETTLED, decode};
 use plugnode_message::Command;
 use plugnode_process::metrics;
 use plugnode_transport::{Outbox, Result, TransportError};
@@ -25,6 +30,10 @@ use plugnode_transport::{Outbox, Result, TransportError};
 const ENTRIES: usize = 32;
 /// Number of reads that may wait to be applied.
 const WAITING: usize = 4;
+/// Longest time after which broadcasts that were read are reported, so that they can be trimmed.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
+/// Part of an outbox's budget that broadcasts may fill before those that were read are reported.
+const REPORT_PART: usize = 16;
 
 pub(crate) struct RedisOutbox {
     membership: Arc<IoMembership>,
@@ -38,11 +47,14 @@ impl RedisOutbox {
             let reader = OutboxReader {
                 redis: redis.clone(),
                 link: Link::for_waiting(redis.server.clone()),
+                member: member.id.clone(),
                 key: shard.outbox(&member.id),
                 membership: Arc::downgrade(&membership),
                 commands: sender.clone(),
                 read_key: shard.outbox_read(&member.id),
                 bytes: 0,
+                cursor: EntryId::default(),
+                broadcasts: BroadcastCursor::default(),
                 shard,
             };
             redis.shutdown.spawn(reader.run());
@@ -74,62 +86,107 @@ struct OutboxReader {
     redis: Redis,
     link: Link,
     shard: Shard,
+    member: String,
     key: Bytes,
     /// Key of the number of bytes read.
     read_key: Bytes,
     /// Weak, because only the session decides when to leave.
     membership: Weak<IoMembership>,
     commands: mpsc::Sender<Vec<Command>>,
-    /// Number of bytes read.
+    /// Number of bytes read of its own entries.
     bytes: u64,
+    /// Last one read of its own entries.
+    cursor: EntryId,
+    broadcasts: BroadcastCursor,
+}
+
+/// Position in the broadcasts of a shard.
+#[derive(Default)]
+struct BroadcastCursor {
+    /// Last one read. Its major part is the number of bytes read.
+    read: EntryId,
+    /// Number of bytes that were reported as read.
+    reported: u64,
+    /// Number of entries read since.
+    unreported: usize,
+    reported_at: Option<Instant>,
 }
 
 impl OutboxReader {
     /// Reads until the outbox is dropped.
     async fn run(mut self) {
-        let mut cursor = EntryId::default();
-        let mut trimmed = cursor;
+        self.find_broadcasts().await;
+        let mut trimmed = self.cursor;
         let mut connections = self.link.connections();
         let mut read_count = ReadCount::at_most(ENTRIES);
+        let mut count = read_count.entries();
         loop {
             let entries = tokio::select! {
                 () = self.commands.closed() => return,
-                entries = self.next(read_count.entries(), cursor, trimmed) => entries,
+                entries = self.next(count, trimmed) => entries,
             };
-            read_count.observe(entries.iter());
-            trimmed = cursor;
+            read_count.observe(entries.own.iter().chain(&entries.broadcasts));
+            trimmed = self.cursor;
             if self.link.connections() != connections {
                 connections = self.link.connections();
-                cursor = self.check_cursor(cursor).await;
+                if self.has_lost_entries().await {
+                    continue;
+                }
             }
-            let Some(newest) = entries.last().map(|entry| entry.id) else {
-                continue;
+            let is_empty = entries.own.is_empty() && entries.broadcasts.is_empty();
+            let entries = entries.in_order();
+            // Entries of one call wait for each other.
+            count = match entries.fields.is_empty() && !is_empty {
+                true => 2 * count,
+                false => read_count.entries(),
             };
-            if newest <= cursor {
-                continue;
-            }
-            let commands: Vec<Command> = entries.iter().flat_map(|entry| self.take(entry)).collect();
+            self.advance(&entries);
+            let commands = self.take(entries);
             if !commands.is_empty() && self.commands.send(commands).await.is_err() {
                 return;
             }
-            let sizes = entries.iter().flat_map(|entry| &entry.fields);
-            self.bytes += sizes.map(|(_, value)| value.len() as u64).sum::<u64>();
-            cursor = newest;
+            self.report_broadcasts().await;
         }
     }
 
-    /// Reads entries behind the cursor, and trims the ones up to it in the same round trip.
-    async fn next(&self, count: usize, cursor: EntryId, trimmed: EntryId) -> Vec<Entry> {
+    /// Begins behind the broadcasts that were written before this io-node had joined.
+    async fn find_broadcasts(&mut self) {
+        let [_, _, readers] = self.shard.broadcasts();
+        let mut ask = redis::cmd("ZSCORE");
+        ask.arg(&readers[..]).arg(&self.member);
+        // None if the io-node was fenced meanwhile.
+        let read: Option<u64> = self.redis.link.ask(&ask).await;
+        self.broadcasts.reported = read.unwrap_or_default();
+        self.broadcasts.read = (self.broadcasts.reported, u64::MAX).into();
+    }
+
+    /// Reads entries behind the cursors, and trims its own up to the cursor in the same round trip.
+    async fn next(&self, count: usize, trimmed: EntryId) -> OutboxEntries {
         let mut trim = Vec::new();
-        if trimmed < cursor {
+        if trimmed < self.cursor {
             let mut entries = redis::cmd("XTRIM");
-            entries.arg(&self.key[..]).arg("MINID").arg(cursor.next().to_string());
+            entries
+                .arg(&self.key[..])
+                .arg("MINID")
+                .arg(self.cursor.next().to_string());
             // XX: after fencing, the keys are deleted and must not come back.
             let mut bytes = redis::cmd("SET");
             bytes.arg(&self.read_key[..]).arg(self.bytes).arg("XX");
             trim.extend([entries, bytes]);
         }
-        let streams = [(self.key.clone(), cursor)];
+        let mut entries = self.read(trim, count).await;
+        // Redis 7.0 answers a read that has waited with the one stream that ended the wait. The next read does not wait.
+        if entries.broadcasts.is_empty() && entries.wait_for_broadcasts(self.broadcasts.read.major) {
+            entries = self.read(Vec::new(), count).await;
+        }
+        entries.has_more_own = entries.own.len() >= count;
+        entries.may_lack_broadcasts = entries.broadcasts.len() >= count;
+        entries
+    }
+
+    async fn read(&self, trim: Vec<redis::Cmd>, count: usize) -> OutboxEntries {
+        let [broadcasts, ..] = self.shard.broadcasts();
+        let streams = [(self.key.clone(), self.cursor), (broadcasts, self.broadcasts.read)];
         let found = match &self.redis.durability {
             None => read_between(&self.link, trim, count, &streams, &[], |_| true).await,
             // A delivered command cannot be taken back if a failover drops it, so it is confirmed first.
@@ -141,32 +198,86 @@ impl OutboxReader {
                 .await
             }
         };
-        found.into_iter().flat_map(|(_, entries)| entries).collect()
-    }
-
-    /// Checks the cursor after a reconnect, and sets it back if the server has lost entries.
-    async fn check_cursor(&self, cursor: EntryId) -> EntryId {
-        let newest = newest(&self.redis.link, &self.key).await;
-        if newest < cursor {
-            warn!(
-                outbox = %String::from_utf8_lossy(&self.key),
-                "commands are missing: the last entry in Redis is {newest}, and {cursor} was read before"
-            );
-            self.redis.report_missing_writes(&self.shard);
-            // Reports of commits may be lost as well, and a client without open events must not wait for them.
-            self.forget_open_events();
-            return newest;
+        let mut entries = OutboxEntries::default();
+        for (key, found) in found {
+            match key == self.key {
+                true => entries.own = found.into(),
+                false => entries.broadcasts = found.into(),
+            }
         }
-        cursor
+        entries
     }
 
-    /// Commands of an entry. Unreadable ones are logged and dropped: no other node could apply them.
-    fn take(&self, entry: &Entry) -> Vec<Command> {
+    /// Moves the cursors behind these entries.
+    fn advance(&mut self, entries: &OrderedEntries) {
+        self.cursor = entries.own.unwrap_or(self.cursor);
+        if let Some(read) = entries.broadcast {
+            self.broadcasts.read = read;
+        }
+        for field in &entries.fields {
+            match field.is_broadcast {
+                true => self.broadcasts.unreported += 1,
+                false if &field.name[..] != OUTBOX_ORDER.as_bytes() => self.bytes += field.value.len() as u64,
+                false => {}
+            }
+        }
+    }
+
+    /// Reports the broadcasts read, if they are many or have not been reported for a while.
+    async fn report_broadcasts(&mut self) {
+        let BroadcastCursor {
+            read,
+            reported,
+            unreported,
+            reported_at,
+        } = &mut self.broadcasts;
+        let budget = &self.redis.settings.common.outbox;
+        let is_due = reported_at.is_none_or(|at| at.elapsed() >= REPORT_AFTER);
+        let bytes = read.major - *reported;
+        let is_much = bytes >= (budget.bytes / REPORT_PART) as u64 || *unreported >= budget.entries / REPORT_PART;
+        if bytes == 0 || !(is_due || is_much) {
+            return;
+        }
+        (*reported, *unreported, *reported_at) = (read.major, 0, Some(Instant::now()));
+        let [all, _, readers] = self.shard.broadcasts();
+        let arguments = [bytes_of(&self.member), bytes_of(*reported)];
+        let keys = [self.shard.key("io"), all, readers];
+        self.redis.link.run::<()>(&scripts::NOTE_READ, &keys, &arguments).await;
+    }
+
+    /// Checks the cursors after a reconnect, and sets them back if the server has lost entries.
+    async fn has_lost_entries(&mut self) -> bool {
+        let [broadcasts, ..] = self.shard.broadcasts();
+        let own = newest(&self.redis.link, &self.key).await;
+        let all = newest(&self.redis.link, &broadcasts).await;
+        let has_lost_own = own < self.cursor;
+        if !has_lost_own && all.major >= self.broadcasts.read.major {
+            return false;
+        }
+        warn!(
+            outbox = %String::from_utf8_lossy(&self.key),
+            "commands are missing: the last entries in Redis are {own} and {all}, and {} and {} were read before",
+            self.cursor,
+            self.broadcasts.read,
+        );
+        self.redis.report_missing_writes(&self.shard);
+        // Reports of commits may be lost as well, and a client without open events must not wait for them.
+        self.forget_open_events();
+        self.cursor = self.cursor.min(own);
+        self.broadcasts.read = self.broadcasts.read.min(all);
+        self.broadcasts.reported = self.broadcasts.reported.min(all.major);
+        true
+    }
+
+    /// Commands of these entries. Unreadable ones are logged and dropped: no other node could apply them.
+    fn take(&self, entries: OrderedEntries) -> Vec<Command> {
         let mut commands = Vec::new();
-        for (name, value) in &entry.fields {
-            let read = match std::str::from_utf8(name) {
-                Ok(OUTBOX_COMMANDS) => decode::<Vec<Command>>(value).map(|read| commands.extend(read)),
-                Ok(OUTBOX_SETTLED) => match decode::<Vec<(Bytes, usize, usize)>>(value) {
+        for OutboxField { entry, name, value, .. } in entries.fields {
+            let read = match &name[..] {
+                name if name.starts_with(OUTBOX_COMMANDS.as_bytes()) => {
+                    decode::<Vec<Command>>(&value).map(|read| commands.extend(read))
+                }
+                name if name == OUTBOX_SETTLED.as_bytes() => match decode::<Vec<(Bytes, usize, usize)>>(&value) {
                     Ok(settled) => {
                         self.settle(settled);
                         Ok(())
@@ -188,7 +299,7 @@ impl OutboxReader {
                         .warn_once("commands", self.shard.number, version);
                 }
                 DecodeError::Broken(reason) => {
-                    warn!(entry = %entry.id, %reason, "commands are dropped, because they cannot be read")
+                    warn!(%entry, %reason, "commands are dropped, because they cannot be read")
                 }
             }
         }

@@ -3,12 +3,13 @@
 --       to which all are, their bytes, and distances between those committed beyond it); dead (stream); who (hash client -> io-node);
 --       lost (set of members); over (hash refused client -> partition); kept (hash 'partition:number' -> event that is set aside); begun
 --       (hash 'partition:number' -> lease epochs, see mark_started.lua); sizes (see sizes.lua; its name gives that of the timers'
---       keys); then the buckets, patches, and streams of writes for other shards that `writes` refers to
+--       keys); out-all (stream), out-all-in (string) and out-all-read (zset), see shared/outbox.lua; then the buckets, patches, and
+--       streams of writes for other shards that `writes` refers to
 -- arguments: sections, each as: name; number of items; number of values in an item; the values. A missing section is empty.
 --            settings: key prefixes of outboxes, of their bytes added and of their bytes read; maximum entries of an outbox;
 --                      maximum bytes; key prefix of live sets (empty when no client is refused)
 --            parts:    partition; its lease; progress before; progress after
---            entries:  io-node, or '*' for all; field; value; for outboxes
+--            entries:  io-node, or '*' for all; 'c' or 's'; value; for outboxes
 --            letters:  dead letter; app; client
 --            writes:   index of the key in KEYS; 's' set, 'd' delete, or 'x' for another shard; field; value
 --            kept:     field of `kept`; event; for open events to set aside
@@ -23,8 +24,9 @@
 --            client gets no disconnect event: it leaves the live set, or stays in `over` until its logged disconnect is passed over.
 -- late copy: harmless. The progress of a partition never returns to an earlier value, so a copy finds 'done' or 'lost' for each part,
 --            and a call with such a part writes nothing.
--- cost: three calls for each io-node, and one to four for each item.
-local owner, io, done, dead, who, lost, over, kept, begun, sizes = unpack(KEYS, 1, 10)
+-- cost: at most fifteen calls; six for each io-node that it has entries of its own for; and one to four for each other item. All
+--       broadcasts together cost five, for any number of io-nodes.
+local owner, io, done, dead, who, lost, over, kept, begun, sizes, all, all_in, readers = unpack(KEYS, 1, 13)
 local names_of_timers = string.sub(sizes, 1, -6) .. 'timers:names'
 local sections, next_section = {}, 1
 while next_section <= #ARGV do
@@ -69,23 +71,37 @@ for at in each('parts') do
   table.insert(verdicts, verdict)
 end
 if not is_to_apply then return verdicts end
-for i = 11, #KEYS do redis.call('EXISTS', KEYS[i]) end
-if #KEYS > 10 then redis.call('HLEN', sizes) end
+for i = 14, #KEYS do redis.call('EXISTS', KEYS[i]) end
+if #KEYS > 13 then redis.call('HLEN', sizes) end
 redis.call('XLEN', dead)
 redis.call('HLEN', kept)
 if sections.unbegun then redis.call('HLEN', begun) end
-local nodes, outbox, waiting, counters, full = redis.call('HGETALL', io), {}, {}, {}, {'full'}
-for i = 1, #nodes, 2 do
-  counters[i] = out_in .. nodes[i + 1] .. '@' .. nodes[i]
-  counters[i + 1] = out_read .. nodes[i + 1] .. '@' .. nodes[i]
+-- Outboxes of the io-nodes that are to get entries of their own, by name, and whether there are broadcasts.
+local outboxes, full, has_broadcasts = {}, {'full'}, false
+for at in each('entries') do
+  local node = ARGV[at]
+  if node == '*' then
+    has_broadcasts = true
+  elseif outboxes[node] == nil then
+    local incarnation = redis.call('HGET', io, node)
+    outboxes[node] = false
+    if incarnation then
+      local member = incarnation .. '@' .. node
+      outboxes[node] = {key = out .. member, bytes_in = out_in .. member, runs = {}}
+      local bytes = redis.call('MGET', out_in .. member, out_read .. member)
+      local unread = (bytes[1] or 0) - (bytes[2] or 0)
+      if unread >= most_bytes or redis.call('XLEN', out .. member) >= most_out then table.insert(full, member) end
+    end
+  end
 end
-local bytes = #nodes > 0 and redis.call('MGET', unpack(counters)) or {}
-for i = 1, #nodes, 2 do
-  local node, member = nodes[i], nodes[i + 1] .. '@' .. nodes[i]
-  outbox[node] = out .. member
-  waiting[node] = {}
-  local unread = (bytes[i] or 0) - (bytes[i + 1] or 0)
-  if unread >= most_bytes or redis.call('XLEN', outbox[node]) >= most_out then table.insert(full, member) end
+local all_before = sections.entries and tonumber(redis.call('GET', all_in) or 0)
+if has_broadcasts then
+  local slowest, read = slowest_reader(all, readers, io)
+  if not slowest then
+    has_broadcasts = false
+  elseif all_before - read >= most_bytes or redis.call('XLEN', all) >= most_out then
+    table.insert(full, slowest)
+  end
 end
 if #full > 1 then return full end
 -- Live sets that may contain a refused client, by the name of its io-node.
@@ -93,38 +109,53 @@ local lives = {}
 if live ~= '' then
   redis.call('HLEN', who)
   redis.call('HLEN', over)
-  local members = redis.call('SMEMBERS', lost)
-  for i = 1, #nodes, 2 do table.insert(members, nodes[i + 1] .. '@' .. nodes[i]) end
-  for _, member in ipairs(members) do
-    local node = string.match(member, '@(.*)$')
-    lives[node] = lives[node] or {}
-    table.insert(lives[node], live .. member)
-    redis.call('HLEN', live .. member)
+  local lost_members = redis.call('SMEMBERS', lost)
+  for at in each('ends') do
+    local node = ARGV[at] == 'r' and redis.call('HGET', who, ARGV[at + 1])
+    if node and not lives[node] then
+      local incarnation = redis.call('HGET', io, node)
+      lives[node] = incarnation and {live .. incarnation .. '@' .. node} or {}
+      for _, member in ipairs(lost_members) do
+        if string.match(member, '@(.*)$') == node then table.insert(lives[node], live .. member) end
+      end
+      for _, key in ipairs(lives[node]) do redis.call('HLEN', key) end
+    end
   end
 end
 
 -- Writes.
 redis.call('HSET', done, unpack(changed))
+local broadcasts, run, all_after = {}, 0, all_before
 for at in each('entries') do
   local node, field, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  if waiting[node] then
-    table.insert(waiting[node], field)
-    table.insert(waiting[node], value)
-  elseif node == '*' then
-    for _, entries in pairs(waiting) do
-      table.insert(entries, field)
-      table.insert(entries, value)
+  if field == 'c' then
+    field = field .. run
+    run = run + 1
+  end
+  local outbox = node ~= '*' and outboxes[node]
+  local runs = outbox and outbox.runs or node == '*' and has_broadcasts and broadcasts
+  if runs then
+    table.insert(runs, field)
+    table.insert(runs, value)
+  end
+  if node == '*' and has_broadcasts then all_after = all_after + #value end
+end
+local order = all_before and string.format('%.0f', all_before)
+if has_broadcasts then order = string.format('%s %.0f', order, all_after) end
+for _, outbox in pairs(outboxes) do
+  if outbox then
+    local runs, added = outbox.runs, 0
+    for first = 1, #runs, 1000 do
+      redis.call('XADD', outbox.key, '*', 'a', order, unpack(runs, first, math.min(first + 999, #runs)))
     end
+    for place = 2, #runs, 2 do added = added + #runs[place] end
+    redis.call('INCRBY', outbox.bytes_in, added)
   end
 end
-for i = 1, #nodes, 2 do
-  local entries, added = waiting[nodes[i]], 0
-  for first = 1, #entries, 1000 do
-    redis.call('XADD', outbox[nodes[i]], '*', unpack(entries, first, math.min(first + 999, #entries)))
-  end
-  for place = 2, #entries, 2 do added = added + #entries[place] end
-  if added > 0 then redis.call('INCRBY', counters[i], added) end
+for first = 1, #broadcasts, 1000 do
+  all_before = add_broadcast(all, all_before, broadcasts, first, math.min(first + 999, #broadcasts))
 end
+if has_broadcasts then redis.call('SET', all_in, string.format('%.0f', all_before)) end
 for at in each('letters') do
   redis.call('XADD', dead, '*', 'd', ARGV[at], 'a', ARGV[at + 1], 'c', ARGV[at + 2])
 end

@@ -1,6 +1,6 @@
 -- Fires due timers: hands the event of each on, and updates or deletes the timer in the same step.
 -- keys: sizes (see sizes.lua); owner, in and done (hashes, see ingest.lua); who (hash client -> io-node); io (hash name ->
---       incarnation); then the buckets of the timers
+--       incarnation); out-all-in (string, see shared/outbox.lua); then the buckets of the timers
 -- arguments: key prefixes of outboxes, of their bytes added and of their bytes read; maximum entries of an outbox; maximum bytes; maximum open
 --            events of a partition; key prefix of logs; key prefix of wake-up streams; then for each timer: index of its bucket in KEYS; name; the record that was read; the next record, or
 --            empty to delete it; partition; client, or empty; the commands for the client, or else a batch of the event
@@ -8,8 +8,8 @@
 -- invariant: a timer whose record has changed is left alone, so each due time fires once. A timer whose event has no room is due again
 --            100 ms later.
 -- late copy: harmless, because it compares the records.
--- cost: five calls for each timer of a client, and ten for each timer of an app.
-local sizes, owner, taken, done, who, io = unpack(KEYS, 1, 6)
+-- cost: six calls for each timer of a client, and ten for each timer of an app.
+local sizes, owner, taken, done, who, io, all_in = unpack(KEYS, 1, 7)
 local out, out_in, out_read = unpack(ARGV, 1, 3)
 local most_out, most_bytes, most_open = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local logs, wakes = ARGV[7], ARGV[8]
@@ -23,7 +23,7 @@ local function to_client(client, commands)
   local member = incarnation .. '@' .. node
   local unread = (redis.call('GET', out_in .. member) or 0) - (redis.call('GET', out_read .. member) or 0)
   if unread >= most_bytes or redis.call('XLEN', out .. member) >= most_out then return false end
-  redis.call('XADD', out .. member, '*', 'c', commands)
+  redis.call('XADD', out .. member, '*', 'a', redis.call('GET', all_in) or 0, 'c0', commands)
   redis.call('INCRBY', out_in .. member, #commands)
   return true
 end

@@ -2,20 +2,21 @@
 -- keys: io (hash name -> incarnation); io:until (zset name -> deadline); lost (set of members); over (hash); who (hash); live set
 --       of the member (hash); its outbox (stream); kept (hash); clock (hash; epoch -> last epoch given out); epochs
 --       (zset name -> epoch of its last join); info (hash name -> address); begun (hash); bytes added to that outbox; bytes read of
---       it; ends (zset), turns (hash) and locks (hash) of the key-value store
+--       it; ends (zset), turns (hash) and locks (hash) of the key-value store; out-all (stream), out-all-in (string) and out-all-read
+--       (zset), see shared/outbox.lua
 -- arguments: name; incarnation; lease in ms; epoch; earlier incarnations of the same process, with a space before and behind
 --            each; address as JSON (empty in all shards but the first)
 -- answers: {'joined'}; {'held', incarnation that holds the name, its deadline, ms until then}; {'late'} when a newer epoch is
 --          needed
 -- invariant: a later join of a name has a greater epoch. An incarnation that was replaced, fenced or disconnected never returns.
 --            While a slot moves, a script may miss keys that do not exist; so `over`, `kept`, `begun`, `turns`, `locks`, `who` and
---            the live set get an empty field, `ends` an infinite member, the outbox exists as an empty stream, and the byte
---            counters as 0.
+--            the live set get an empty field, `ends` an infinite member, the streams exist, perhaps empty, and the byte
+--            counters, perhaps as 0. A new member gets no earlier broadcasts.
 -- late copy: harmless. The names of the latest epochs are remembered, so a copy finds its own epoch or a greater one; a copy
 --            with an older epoch is refused.
--- cost: at most 33 calls.
+-- cost: at most 38 calls.
 local io, io_until, lost, over, who, live, outbox, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS, 1, 14)
-local ends, turns, locks = unpack(KEYS, 15, 17)
+local ends, turns, locks, all, all_in, readers = unpack(KEYS, 15, 20)
 local name, incarnation, lease, epoch, replaces, place = unpack(ARGV)
 lease, epoch = tonumber(lease), tonumber(epoch)
 -- Number of joins whose epochs are remembered.
@@ -46,6 +47,9 @@ redis.call('HSET', live, '', '0')
 redis.call('SET', out_in, '0')
 redis.call('SET', out_read, '0')
 redis.call('XDEL', outbox, redis.call('XADD', outbox, '*', 'c', ''))
+if redis.call('EXISTS', all) == 0 then redis.call('XDEL', all, redis.call('XADD', all, '0-1', 'c', '')) end
+redis.call('SET', all_in, '0', 'NX')
+redis.call('ZADD', readers, redis.call('GET', all_in), incarnation .. '@' .. name)
 redis.call('ZADD', io_until, now + lease, name)
 redis.call('HSET', io, name, incarnation)
 redis.call('ZADD', epochs, epoch, name)

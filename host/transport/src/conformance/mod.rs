@@ -32,6 +32,8 @@ macro_rules! conforms {
                 outbox::all_outboxes_have_the_same_order,
                 outbox::outbox_is_bounded_in_bytes,
                 outbox::command_for_one_client_reaches_only_its_io_node,
+                outbox::command_reaches_client_that_is_not_accepted_yet,
+                outbox::broadcasts_keep_their_place_among_direct_commands,
                 outbox::command_between_io_nodes_reaches_only_its_target,
                 outbox::query_of_lost_client_is_collected_elsewhere,
                 timers::timer_fires_once_at_its_owner,

@@ -67,17 +67,96 @@ pub async fn command_for_one_client_reaches_only_its_io_node(transport: Transpor
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     let deliveries = read(&mut lease, 1).await;
-    let commands = vec![
-        to_client("alice", "hers"),
-        to_client("nobody", "lost"),
-        to_client("bob", "his"),
-    ];
+    let commands = vec![to_client("alice", "hers"), to_client("bob", "his")];
     lease
         .commits
         .commit(vec![done(deliveries[0].id, commands)])
         .await
         .unwrap();
     assert_eq!(hear(&mut *two.outbox, 1).await, ["his"]);
+}
+
+pub async fn command_reaches_client_that_is_not_accepted_yet(transport: Transport) {
+    let mut one = join_io(&transport, "one").await;
+    let mut two = join_io(&transport, "two").await;
+    accept(&one, vec![connection("alice", "one")]).await;
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let deliveries = read(&mut lease, 1).await;
+    // Her session id is known as soon as the io-node has made it.
+    let commands = vec![
+        to_client("alice", "a"),
+        to_client("early", "b"),
+        to_client("alice", "c"),
+    ];
+    lease
+        .commits
+        .commit(vec![done(deliveries[0].id, commands)])
+        .await
+        .unwrap();
+    assert_eq!(hear(&mut *one.outbox, 3).await, ["a", "b", "c"]);
+    assert_eq!(hear(&mut *two.outbox, 1).await, ["b"]);
+}
+
+/// Many events with direct commands and broadcasts; their commits are written while io-nodes read.
+pub async fn broadcasts_keep_their_place_among_direct_commands(transport: Transport) {
+    const ROUNDS: usize = 40;
+    let mut one = join_io(&transport, "one").await;
+    let mut two = join_io(&transport, "two").await;
+    accept(&one, vec![connection("alice", "one")]).await;
+    accept(&two, vec![connection("bob", "two")]).await;
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let connected = read(&mut lease, 1).await.remove(0);
+    // Once this is heard, no event is open.
+    let commands = vec![to_all("end")];
+    lease.commits.commit(vec![done(connected.id, commands)]).await.unwrap();
+    assert_eq!(hear(&mut *one.outbox, 1).await, ["end"]);
+    assert_eq!(hear(&mut *two.outbox, 1).await, ["end"]);
+    for round in 0..ROUNDS {
+        let messages = (0..CLIENT_BACKLOG).map(|number| {
+            let mut message = message("alice", (round * CLIENT_BACKLOG + number) as u64);
+            message.client.as_mut().expect("she is its client").io_node = "one".into();
+            message
+        });
+        accept(&one, messages.collect()).await;
+        let deliveries = read(&mut lease, CLIENT_BACKLOG).await;
+        let (mut for_one, mut for_two) = (Vec::new(), Vec::new());
+        let mut outcomes = Vec::new();
+        for (place, delivery) in deliveries.iter().enumerate() {
+            let mut commands = Vec::new();
+            for number in 0..(round + place) % 7 {
+                let name = format!("{round}.{place}.{number}");
+                let (to_one, to_two) = [(true, false), (false, true), (true, true)][(round + place + 2 * number) % 3];
+                for_one.extend(to_one.then(|| name.clone()));
+                for_two.extend(to_two.then(|| name.clone()));
+                commands.push(match (to_one, to_two) {
+                    (true, true) => to_all(&name),
+                    (true, false) => to_client("alice", &name),
+                    _ => to_client("bob", &name),
+                });
+            }
+            if place + 1 == CLIENT_BACKLOG {
+                for_one.push("end".to_owned());
+                for_two.push("end".to_owned());
+                commands.push(to_all("end"));
+            }
+            outcomes.push(done(delivery.id, commands));
+        }
+        let commit = async {
+            let together = 1 + round % CLIENT_BACKLOG;
+            while !outcomes.is_empty() {
+                let some = outcomes.drain(..together.min(outcomes.len())).collect();
+                lease.commits.commit(some).await.unwrap();
+            }
+        };
+        let (heard_one, heard_two) = (
+            hear(&mut *one.outbox, for_one.len()),
+            hear(&mut *two.outbox, for_two.len()),
+        );
+        let ((), heard_one, heard_two) = tokio::join!(commit, heard_one, heard_two);
+        assert_eq!((heard_one, heard_two), (for_one, for_two));
+    }
 }
 
 pub async fn command_between_io_nodes_reaches_only_its_target(transport: Transport) {

@@ -308,10 +308,14 @@ impl State {
         match CommandTarget::of(command, event) {
             CommandTarget::Everyone => self.io_nodes.keys().cloned().collect(),
             CommandTarget::Node(node) => node.into_iter().cloned().collect(),
-            CommandTarget::Holders(namespace, clients) => clients
-                .iter()
-                .filter_map(|client| self.live.get(&(namespace.clone(), client.clone())).cloned())
-                .collect(),
+            CommandTarget::Holders(namespace, clients) => {
+                let holders = clients
+                    .iter()
+                    .map(|client| self.live.get(&(namespace.clone(), client.clone())));
+                // An unknown client has left, or knows its session id before its connection was accepted here.
+                let holders: Option<_> = holders.map(|node| node.cloned()).collect();
+                holders.unwrap_or_else(|| self.io_nodes.keys().cloned().collect())
+            }
         }
     }
 }

@@ -48,7 +48,11 @@ impl<'a> CommitCall<'a> {
         Self {
             redis,
             shard,
-            keys: names.map(|name| shard.key(name)).to_vec(),
+            keys: names
+                .map(|name| shard.key(name))
+                .into_iter()
+                .chain(shard.broadcasts())
+                .collect(),
             indices: HashMap::new(),
             parts: Vec::new(),
             entries: Outboxes::default(),

@@ -11,7 +11,9 @@ use super::*;
 use crate::app_node::committer::commit::PreparedOutcome;
 use crate::app_node::held_lease::{HeldLease, LeaseEnd};
 use crate::app_node::progress::DecodedEvent;
+use crate::app_node::routes::OutboxTarget;
 use crate::client::testing::{NarrowLink, TestServer};
+use crate::wire::CommandRun;
 use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
 use plugnode_transport::Result;
 
@@ -114,7 +116,7 @@ impl Bench {
         let names = [
             "owner", "io", "done", "dead", "who", "lost", "over", "kept", "begun", "sizes",
         ];
-        let keys = names.map(|name| self.shard.key(name));
+        let keys = [&names.map(|name| self.shard.key(name))[..], &self.shard.broadcasts()].concat();
         self.redis.link.run(&scripts::COMMIT, &keys, &arguments).await
     }
 
@@ -254,19 +256,91 @@ async fn large_commits_on_a_slow_link_fence_no_node() {
     }
 }
 
-#[tokio::test]
-async fn io_node_with_full_outbox_is_fenced() {
+/// Io-nodes `x@slow` and `y@well`, of which the first is far behind with one of these streams.
+async fn slow_io_node_is_fenced(stream: &str, target: OutboxTarget) {
     let bench = Bench::start().await;
     let held_lease = bench.held_lease(1, 2).await;
     bench
         .ask::<()>(&["HSET", "{test:0}:io", "slow", "x", "well", "y"])
         .await;
-    let fill = "for _ = 1, 1000 do redis.call('XADD', KEYS[1], '*', 'c', '') end";
-    bench.ask::<()>(&["EVAL", fill, "1", "{test:0}:out:x@slow"]).await;
+    bench
+        .ask::<()>(&["ZADD", "{test:0}:out-all-read", "0", "x@slow", "1000", "y@well"])
+        .await;
+    bench.ask::<()>(&["SET", "{test:0}:out-all-in", "1000"]).await;
+    let fill = "for id = 1, 1000 do redis.call('XADD', KEYS[1], id .. '-0', 'c', '') end";
+    bench.ask::<()>(&["EVAL", fill, "1", stream]).await;
+    let outcome = |number| PreparedOutcome {
+        commands: vec![(target.clone(), CommandRun::of(&[]))],
+        ..PreparedOutcome::nothing(number)
+    };
+    // Other commits do not wait for it.
     assert!(answered(bench.commit(&held_lease, [letter(1, 1)], None).await).await);
+    assert_eq!(bench.ask::<usize>(&["HLEN", "{test:0}:io"]).await, 2);
+    assert!(answered(bench.commit(&held_lease, [outcome(2)], None).await).await);
     assert_eq!(bench.ask::<Vec<String>>(&["HKEYS", "{test:0}:io"]).await, ["well"]);
     assert_eq!(
         bench.ask::<Vec<String>>(&["SMEMBERS", "{test:0}:lost"]).await,
         ["x@slow"]
     );
+}
+
+#[tokio::test]
+async fn io_node_with_full_outbox_is_fenced() {
+    slow_io_node_is_fenced("{test:0}:out:x@slow", OutboxTarget::Node("slow".into())).await;
+}
+
+#[tokio::test]
+async fn io_node_that_does_not_read_broadcasts_is_fenced() {
+    slow_io_node_is_fenced("{test:0}:out-all", OutboxTarget::All).await;
+}
+
+#[tokio::test]
+async fn broadcasts_are_kept_until_all_have_read_them() {
+    let bench = Bench::start().await;
+    let held_lease = bench.held_lease(1, 9).await;
+    bench.ask::<()>(&["HSET", "{test:0}:io", "one", "x", "two", "y"]).await;
+    // The third is gone and was not forgotten.
+    bench
+        .ask::<()>(&[
+            "ZADD",
+            "{test:0}:out-all-read",
+            "0",
+            "x@one",
+            "0",
+            "y@two",
+            "0",
+            "z@gone",
+        ])
+        .await;
+    // A foreign entry with a greater id.
+    bench
+        .ask::<()>(&["XADD", "{test:0}:out-all", "5000-0", "foreign", "1"])
+        .await;
+    for number in 1..=9 {
+        let outcome = PreparedOutcome {
+            commands: vec![(OutboxTarget::All, CommandRun::of(&[]))],
+            ..PreparedOutcome::nothing(number)
+        };
+        assert!(answered(bench.commit(&held_lease, [outcome], None).await).await);
+    }
+    let written: u64 = bench.ask(&["GET", "{test:0}:out-all-in"]).await;
+    let each = written / 9;
+    let [all, _, readers] = bench.shard.broadcasts();
+    let keys = [bench.shard.key("io"), all, readers];
+    for (member, read, left) in [
+        ("x@one", 4, 9),
+        ("y@two", 3, 6),
+        ("y@two", 1, 6),
+        ("z@gone", 9, 6),
+        ("y@two", 9, 5),
+        ("x@one", 9, 0),
+    ] {
+        let arguments = [bytes_of(member), bytes_of(read * each)];
+        bench.redis.link.run::<()>(&scripts::NOTE_READ, &keys, &arguments).await;
+        assert_eq!(
+            bench.ask::<usize>(&["XLEN", "{test:0}:out-all"]).await,
+            left,
+            "{member} {read}"
+        );
+    }
 }

@@ -214,6 +214,7 @@ async fn view_is_sent_again_only_after_a_change() {
                     shard.outbox_read(&member),
                 ];
                 keys.splice(3..3, outbox);
+                keys.extend(shard.broadcasts());
                 arguments.extend(["0".into(), "0".into()]);
                 &scripts::FENCE_IO
             }
