@@ -1,8 +1,12 @@
-//! What a cluster costs its Redis: the CPU time and the calls of a Redis server of its own, idle and for each echo of a client's
-//! message, with a number of app-nodes and io-nodes in this process.
+//! What a cluster costs its Redis: the CPU time and the calls of a Redis server of its own, with a number of app-nodes and io-nodes in
+//! this process, idle and in one of these scenarios:
+//!
+//! - `echo`: a client's message is acknowledged; COUNT of them
+//! - `broadcast`: a client's message is published to all io-nodes with 1 KB; COUNT of them
+//! - `register`: CLIENTS connect, and their io-nodes leave
 //!
 //! ```sh
-//! cargo run -p plugnode-transport-redis --example scale -- APP_NODES IO_NODES CLIENTS ECHOES [PARTITIONS]
+//! cargo run --release -p plugnode-transport-redis --example scale -- SCENARIO APP_NODES IO_NODES CLIENTS COUNT [PARTITIONS [SHARDS]]
 //! ```
 
 use std::collections::BTreeMap;
@@ -12,7 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use plugnode_message::{AckId, Client, Command, Effects, Event, EventKind, Payload, SessionId, Text};
+use plugnode_message::{
+    AckId, Audience, Client, Command, Effects, Event, EventKind, Handshake, Payload, Scope, Selection, SessionId, Text,
+};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Events, IoNode, IoSession, Lease, Outcome, Verdict};
 use plugnode_transport_redis::{Redis, RedisSettings};
@@ -95,6 +101,13 @@ impl Server {
         })
     }
 
+    /// Memory in use, in bytes.
+    fn memory(&mut self) -> Result<f64, Failure> {
+        let info: String = redis::cmd("INFO").arg("memory").query(&mut self.connection)?;
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+        Ok(used.and_then(|used| used.trim().parse().ok()).unwrap_or_default())
+    }
+
     /// Prints the use between two points, for each of a number of units.
     fn report(&mut self, before: &Usage, unit: &str, units: f64) -> Result<(), Failure> {
         let after = self.usage()?;
@@ -149,19 +162,53 @@ fn message(client: &SessionId, io_node: &str, number: i64) -> Event {
     }
 }
 
-/// Acknowledges the messages of a partition with their arguments.
-async fn echo(mut lease: Lease) {
+fn connection(client: &SessionId, io_node: &str) -> Event {
+    let handshake = Handshake {
+        auth: None,
+        query: "".into(),
+        headers: [].into(),
+        remote_addr: None,
+        transport: "websocket".into(),
+        recovered: false,
+    };
+    Event {
+        kind: EventKind::Connection(Box::new(handshake)),
+        ..message(client, io_node, 0)
+    }
+}
+
+/// Handles the events of a partition: acknowledges messages with their arguments, or publishes to all io-nodes.
+async fn handle(mut lease: Lease, is_broadcasting: bool, handled: Arc<AtomicU64>) {
+    let publish = Command::Publish {
+        to: Audience {
+            namespace: "/chat".into(),
+            to: Scope::All,
+            except: Selection::default(),
+        },
+        event: Text::from_static("said"),
+        args: Payload {
+            json: format!("[{:?}]", "x".repeat(1_000)).into(),
+            attachments: Vec::new(),
+        },
+        local: false,
+        volatile: false,
+    };
     while let Ok(Some(deliveries)) = lease.log.next().await {
+        let events = deliveries.len() as u64;
         let outcomes = deliveries.into_iter().map(|delivery| {
-            let commands = match &delivery.event.kind {
-                EventKind::Message {
-                    args, ack: Some(ack), ..
-                } => vec![Command::Ack {
+            let mut commands = Vec::new();
+            if let EventKind::Message {
+                args, ack: Some(ack), ..
+            } = &delivery.event.kind
+            {
+                if is_broadcasting {
+                    commands.push(publish.clone());
+                }
+                commands.push(Command::Ack {
                     id: ack.clone(),
                     args: args.clone(),
-                }],
-                _ => Vec::new(),
-            };
+                });
+            }
             let effects = Effects {
                 commands,
                 ..Effects::default()
@@ -171,13 +218,27 @@ async fn echo(mut lease: Lease) {
         if lease.commits.commit(outcomes.collect()).await.is_err() {
             return;
         }
+        handled.fetch_add(events, Ordering::Relaxed);
     }
 }
 
-/// Sends a message of each client, and the next one after each acknowledgement, until enough were acknowledged.
-async fn talk(mut session: IoSession, io_node: String, clients: Vec<SessionId>, echoes: u64, done: Arc<AtomicU64>) {
+/// Sends a message of each client, and the next one after each acknowledgement, until enough were acknowledged and this io-node has
+/// heard the broadcasts.
+async fn talk(
+    mut session: IoSession,
+    io_node: String,
+    clients: Vec<SessionId>,
+    messages: u64,
+    is_broadcasting: bool,
+    done: Arc<AtomicU64>,
+) {
     let mut events: Vec<Event> = clients.iter().map(|client| message(client, &io_node, 1)).collect();
-    while done.load(Ordering::Relaxed) < echoes {
+    let mut heard = 0;
+    let is_over = |heard| {
+        let done = done.load(Ordering::Relaxed);
+        done >= messages && (!is_broadcasting || heard >= done)
+    };
+    while !is_over(heard) {
         while !events.is_empty() {
             events = session.inbox.ingest(events).await.expect("this io-node is a member");
         }
@@ -185,36 +246,103 @@ async fn talk(mut session: IoSession, io_node: String, clients: Vec<SessionId>, 
             continue;
         };
         for command in commands.expect("this io-node is a member") {
-            if let Command::Ack { id, .. } = command {
-                done.fetch_add(1, Ordering::Relaxed);
-                events.push(message(&id.client, &io_node, id.number + 1));
+            match command {
+                Command::Ack { id, .. } => {
+                    if done.fetch_add(1, Ordering::Relaxed) < messages {
+                        events.push(message(&id.client, &io_node, id.number + 1));
+                    }
+                }
+                Command::Publish { .. } => heard += 1,
+                _ => {}
             }
         }
     }
 }
 
+/// Connects clients and waits until their apps have heard of it.
+async fn register(session: &IoSession, io_node: &str, clients: &[SessionId], handled: &AtomicU64) {
+    let (before, mut sent) = (handled.load(Ordering::Relaxed), 0);
+    for some in clients.chunks(1_000) {
+        let mut events: Vec<Event> = some.iter().map(|client| connection(client, io_node)).collect();
+        sent += events.len() as u64;
+        while !events.is_empty() {
+            events = session.inbox.ingest(events).await.expect("this io-node is a member");
+        }
+        wait_until(|| handled.load(Ordering::Relaxed) >= before + sent).await;
+    }
+}
+
+async fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// What the command line says.
+struct Arguments {
+    scenario: String,
+    app_nodes: u64,
+    io_nodes: u64,
+    clients: u64,
+    count: u64,
+    settings: RedisSettings,
+}
+
+impl Arguments {
+    fn read() -> Result<Self, Failure> {
+        const USAGE: &str =
+            "usage: scale echo|broadcast|register APP_NODES IO_NODES CLIENTS COUNT [PARTITIONS [SHARDS]]";
+        let mut words = std::env::args().skip(1);
+        let scenario = words.next().unwrap_or_default();
+        let numbers: Vec<u64> = words
+            .map(|word| word.parse().map_err(|_| USAGE))
+            .collect::<Result<_, _>>()?;
+        let [app_nodes, io_nodes, clients, count, ref layout @ ..] = numbers[..] else {
+            return Err(USAGE.into());
+        };
+        if !["echo", "broadcast", "register"].contains(&scenario.as_str()) || numbers[..4].contains(&0) {
+            return Err(USAGE.into());
+        }
+        let mut settings = RedisSettings::default();
+        if let Some(partitions) = layout.first() {
+            settings.common.partitions = u16::try_from(*partitions)?;
+        }
+        if let Some(shards) = layout.get(1) {
+            settings.shards = u16::try_from(*shards)?;
+        }
+        Ok(Self {
+            scenario,
+            app_nodes,
+            io_nodes,
+            clients,
+            count,
+            settings,
+        })
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let numbers: Vec<u64> = std::env::args()
-        .skip(1)
-        .map(|number| number.parse())
-        .collect::<Result<_, _>>()?;
-    let [app_nodes, io_nodes, clients, echoes, ref partitions @ ..] = numbers[..] else {
-        return Err("give at least four numbers: app-nodes, io-nodes, clients, echoes, partitions".into());
-    };
-    let mut settings = RedisSettings::default();
-    if let Some(partitions) = partitions.first() {
-        settings.common.partitions = u16::try_from(*partitions)?;
-    }
+    let Arguments {
+        scenario,
+        app_nodes,
+        io_nodes,
+        clients,
+        count,
+        settings,
+    } = Arguments::read()?;
+    let is_broadcasting = scenario == "broadcast";
     let folder = tempfile::tempdir()?;
     let mut server = Server::start(folder.path())?;
     let shutdown = Shutdown::new();
+    let handled = Arc::new(AtomicU64::new(0));
     for number in 0..app_nodes {
         let redis = Redis::connect(&server.url, settings.clone(), &shutdown).await?;
         let mut leases = redis.join_app(format!("app-{number}").as_str().into()).await?;
+        let handled = handled.clone();
         tokio::spawn(async move {
             while let Ok(lease) = leases.next().await {
-                tokio::spawn(echo(lease));
+                tokio::spawn(handle(lease, is_broadcasting, handled.clone()));
             }
         });
     }
@@ -230,22 +358,50 @@ async fn main() -> Result<(), Failure> {
     let before = server.usage()?;
     tokio::time::sleep(IDLE).await;
     server.report(&before, "second", IDLE.as_secs_f64())?;
+    let sessions: Vec<(String, IoSession, Vec<SessionId>)> = sessions
+        .into_iter()
+        .enumerate()
+        .map(|(place, (name, session))| {
+            let own = clients / io_nodes + u64::from(clients % io_nodes > place as u64);
+            let ids = (0..).map(|number| SessionId::from(format!("{name}-client-{number:x}").as_str()));
+            let ids = ids.filter(|id| session.inbox.prefers(id)).take(own as usize).collect();
+            (name, session, ids)
+        })
+        .collect();
     let done = Arc::new(AtomicU64::new(0));
     let before = server.usage()?;
     let begun = Instant::now();
-    let talking = sessions.into_iter().enumerate().map(|(place, (name, session))| {
-        let own = clients / io_nodes + u64::from(clients % io_nodes > place as u64);
-        let ids = (0..).map(|number| SessionId::from(format!("{name}-client-{number:x}").as_str()));
-        let ids = ids.filter(|id| session.inbox.prefers(id)).take(own as usize).collect();
-        tokio::spawn(talk(session, name, ids, echoes, done.clone()))
-    });
+    if scenario == "register" {
+        for (name, session, ids) in &sessions {
+            register(session, name, ids, &handled).await;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        println!(
+            "{clients} clients connected, {:.0} in a second:",
+            clients as f64 / seconds
+        );
+        server.report(&before, "client", clients as f64)?;
+        println!(
+            "  {:.0} bytes of memory in Redis for each client",
+            server.memory()? / clients as f64
+        );
+        let (before, begun) = (server.usage()?, Instant::now());
+        drop(sessions);
+        wait_until(|| handled.load(Ordering::Relaxed) >= 2 * clients).await;
+        println!(
+            "their io-nodes have left, after {:.1} s:",
+            begun.elapsed().as_secs_f64()
+        );
+        return server.report(&before, "client", clients as f64);
+    }
+    let talking = sessions
+        .into_iter()
+        .map(|(name, session, ids)| tokio::spawn(talk(session, name, ids, count, is_broadcasting, done.clone())));
     for talking in talking.collect::<Vec<_>>() {
         talking.await?;
     }
     let all = done.load(Ordering::Relaxed) as f64;
-    println!(
-        "{clients} clients, {all} echoes, {:.0} in a second:",
-        all / begun.elapsed().as_secs_f64()
-    );
-    server.report(&before, "echo", all)
+    let rate = all / begun.elapsed().as_secs_f64();
+    println!("{clients} clients, {all} messages, {rate:.0} in a second:");
+    server.report(&before, &scenario, all)
 }
