@@ -71,8 +71,13 @@ pub struct TlsFiles {
 }
 
 impl RedisSettings {
-    /// Heartbeat interval: a thirtieth of the lease, from 20 ms to 1 s.
+    /// Heartbeat interval while the cluster changes: a thirtieth of the lease, from 20 ms to 1 s.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
         (self.lease / 30).clamp(Duration::from_millis(20), Duration::from_secs(1))
+    }
+
+    /// Heartbeat interval of a cluster that does not change: a tenth of the lease, to 3 s.
+    pub(crate) fn idle_heartbeat_interval(&self) -> Duration {
+        (self.lease / 10).clamp(self.heartbeat_interval(), Duration::from_secs(3))
     }
 }

@@ -54,8 +54,8 @@ else
     redis.call('HSET', app, name, present)
     is_changed = true
   end
-  -- Every four seconds, at about two heartbeats: it is kept for much longer.
-  if (is_changed or now % 4000 < lease / 15) and redis.pcall('EXPIRE', wake, kept) == 0 then
+  -- Every four seconds, at about two heartbeats of an idle cluster: it is kept for much longer.
+  if (is_changed or now % 4000 < lease / 5) and redis.pcall('EXPIRE', wake, kept) == 0 then
     redis.pcall('XADD', wake, '*', '', '')
     redis.pcall('EXPIRE', wake, kept)
   end

@@ -3,10 +3,12 @@
 //!
 //! The answers during such work are dropped, because they may be older than its result. The member acts on the first
 //! heartbeat that it sends afterwards.
+//!
+//! They are frequent for a lease after each change of the cluster, because more changes follow it, such as partitions that move.
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::data_watch::LossCounts;
 use crate::keys::Shard;
@@ -21,7 +23,10 @@ pub(crate) struct Heartbeat {
     shard: Shard,
     member: Member,
     role: Role,
-    ticks: Interval,
+    /// Time of the next one.
+    next: Instant,
+    /// Heartbeats are frequent until then.
+    frequent_until: Instant,
     /// Losses of the shard at the first heartbeat.
     losses: Option<LossCounts>,
     renewal: LeaseRenewal,
@@ -42,14 +47,14 @@ pub(crate) struct Heard {
 impl Heartbeat {
     /// Heartbeats of a member; the first is due at once.
     pub(crate) fn new(redis: &Redis, shard: &Shard, member: &Member, role: Role) -> Self {
-        let mut ticks = interval(redis.settings.heartbeat_interval());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now();
         Self {
             redis: redis.clone(),
             shard: shard.clone(),
             member: member.clone(),
             role,
-            ticks,
+            next: now,
+            frequent_until: now + redis.settings.lease,
             losses: None,
             renewal: redis.lease_health.register(),
             view: Arc::default(),
@@ -74,12 +79,12 @@ impl Heartbeat {
     /// Changes the role, and makes the next heartbeat due at once.
     pub(crate) fn set_role(&mut self, role: Role) {
         self.role = role;
-        self.ticks.reset_immediately();
+        self.next = Instant::now();
     }
 
     /// Waits until the next heartbeat is due. Cancel safe.
     pub(crate) async fn due(&mut self) {
-        self.ticks.tick().await;
+        sleep_until(self.next).await;
     }
 
     /// Sends the next heartbeat when it is due.
@@ -100,7 +105,7 @@ impl Heartbeat {
         let redis = self.redis.clone();
         let mut name = NameClaim::new(&redis, "app-node", &member.name);
         loop {
-            let sent = Instant::now();
+            let (sent, known) = (Instant::now(), self.view.clone());
             let answer = member.heartbeat(&redis, &self.shard, self.role, &mut self.view).await;
             let losses = redis.data_watch.losses(self.shard.number);
             let before = *self.losses.get_or_insert(losses);
@@ -112,6 +117,13 @@ impl Heartbeat {
                 HeartbeatAnswer::Alive { tail, last_call } => {
                     self.renewal.renewed(sent);
                     let view = self.view.clone();
+                    if !Arc::ptr_eq(&view, &known) || self.role == Role::Leaving {
+                        self.frequent_until = sent + redis.settings.lease;
+                    }
+                    self.next = match sent < self.frequent_until {
+                        true => sent + redis.settings.heartbeat_interval(),
+                        false => sent + redis.settings.idle_heartbeat_interval(),
+                    };
                     return Ok(Heard { view, tail, last_call });
                 }
                 HeartbeatAnswer::Fenced => return Err(TransportError::Fenced),
