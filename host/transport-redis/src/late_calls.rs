@@ -344,3 +344,47 @@ async fn repeated_revival_takes_effect_once_and_is_answered_alike() {
     assert_eq!(answers, ["queued", "queued", "unknown"]);
     assert_eq!(bench.log().await, 1);
 }
+
+#[tokio::test]
+async fn repeated_firing_of_timers_takes_effect_once() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.join("a@io", &bench.epoch().await, " ").await, "joined");
+    assert_eq!(bench.ingest("a@io", 1, 9, Some(["c", "x"])).await, ["taken"]);
+    let bucket = "{test:0}:kv:plugnode:timers:/";
+    for name in ["periodic", "once"] {
+        let (member, of_client) = (format!("{bucket}\0{name}"), format!("{name}\0{bucket}"));
+        bench.ask::<()>(&["HSET", bucket, name, "000000000000001 record"]).await;
+        bench.ask::<()>(&["ZADD", "{test:0}:timers", "1", &member]).await;
+        bench
+            .ask::<()>(&["ZADD", "{test:0}:timers:names", "0", &of_client])
+            .await;
+    }
+    let names = ["sizes", "timers", "owner", "in", "done", "who", "io", "out-all-in"];
+    let keys = [&names.map(|name| bench.shard.key(name))[..], &[bytes_of(bucket)]].concat();
+    let shard = &bench.shard;
+    let prefixes = [
+        shard.outbox(""),
+        shard.outbox_in(""),
+        shard.outbox_read(""),
+        "9".into(),
+        "1000".into(),
+        "9".into(),
+        shard.log_of(""),
+        shard.wake(""),
+    ];
+    let periodic = ["9", "periodic", "000000000000001 record", "000000000000900 record"];
+    let once = ["9", "once", "000000000000001 record", ""];
+    let of_client = ["0", "x", "commands"];
+    let timers = [&periodic[..], &of_client, &once, &of_client].concat();
+    let arguments = [&prefixes[..], &timers.into_iter().map(bytes_of).collect::<Vec<_>>()].concat();
+    for _ in 0..2 {
+        let next: Option<u64> = bench.redis.link.run(&scripts::FIRE_TIMERS, &keys, &arguments).await;
+        assert_eq!(next, Some(900));
+        let entries: Vec<(String, Vec<String>)> = bench.ask(&["XRANGE", "{test:0}:out:a@io", "-", "+"]).await;
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].1, ["a", "0", "c0", "commands", "c1", "commands"]);
+        assert_eq!(bench.ask::<String>(&["GET", "{test:0}:out-in:a@io"]).await, "16");
+        assert_eq!(bench.ask::<Vec<String>>(&["HKEYS", bucket]).await, ["periodic"]);
+        assert_eq!(bench.ask::<usize>(&["ZCARD", "{test:0}:timers:names"]).await, 1);
+    }
+}
