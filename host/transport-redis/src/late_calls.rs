@@ -9,13 +9,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::arguments::bytes_of;
 use crate::client::testing::TestServer;
+use crate::key_value::lock_items::LockItems;
+use crate::key_value::transaction::Transaction;
 use crate::keys::Shard;
 use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::membership::member::{Member, Role};
 use crate::redis::Redis;
 use crate::wire::encode;
 use crate::{batch, scripts};
-use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
+use plugnode_message::{DisconnectReason, Event, EventId, EventKind, Partition, Timer};
 use plugnode_transport::{Events, IoNode, TransportError};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -386,5 +388,34 @@ async fn repeated_firing_of_timers_takes_effect_once() {
         assert_eq!(bench.ask::<String>(&["GET", "{test:0}:out-in:a@io"]).await, "16");
         assert_eq!(bench.ask::<Vec<String>>(&["HKEYS", bucket]).await, ["periodic"]);
         assert_eq!(bench.ask::<usize>(&["ZCARD", "{test:0}:timers:names"]).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn late_check_of_exclusive_keys_locks_nothing() {
+    let bench = Bench::start().await;
+    let timer = Timer {
+        namespace: "/".into(),
+        client: Some("x".into()),
+        key: "tick".into(),
+        kind: "test.tick/1".into(),
+        data: Bytes::new(),
+        period_ms: None,
+    };
+    let id = EventId {
+        partition: Partition(0),
+        sequence: 1,
+    };
+    let set = timer.set(&"/".into(), id.partition, 5);
+    let mut transaction = Transaction::new(id, "1".into(), 0, Vec::new(), vec![set]);
+    for (is_exclusive, locks) in [(true, 0), (false, 1)] {
+        transaction.is_exclusive = is_exclusive;
+        let mut items = LockItems::new(&bench.shard);
+        items.add(&bench.redis.layout, &transaction);
+        let arguments = ["lock", "0", "1:test", "1000", "9", "9"].map(bytes_of);
+        let arguments = [&arguments[..], &items.items].concat();
+        let answers: Vec<Vec<String>> = bench.redis.link.run(&scripts::LOCK_KEYS, &items.keys, &arguments).await;
+        assert_eq!(answers[0][1], "ok");
+        assert_eq!(bench.ask::<usize>(&["HLEN", "{test:0}:locks"]).await, locks);
     }
 }
