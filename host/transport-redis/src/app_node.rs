@@ -54,12 +54,19 @@ pub(crate) async fn join(redis: &Redis, name: NodeId) -> Result<RedisLeases> {
         redis
             .shutdown
             .spawn(committer::run(redis.clone(), shard.clone(), queue));
-        let timing = timers::run(redis.clone(), shard.clone(), member.id.clone(), end.clone());
-        redis.shutdown.spawn(timing);
+        let reader = LogReader::start(redis, shard.clone(), &member.id, end.clone());
+        let set = reader.timer_set.clone();
+        redis.shutdown.spawn(timers::run(
+            redis.clone(),
+            shard.clone(),
+            member.id.clone(),
+            set,
+            end.clone(),
+        ));
         let (returns, returned) = mpsc::unbounded_channel();
         let (entered, has_entered) = oneshot::channel();
         let manager = LeaseManager {
-            reader: LogReader::start(redis, shard.clone(), &member.id, end.clone()),
+            reader,
             redis: redis.clone(),
             member: member.clone(),
             shard,

@@ -6,7 +6,7 @@
 pub(crate) mod forward;
 pub(crate) mod forward_queues;
 pub(crate) mod key_locks;
-mod lock_items;
+pub(crate) mod lock_items;
 pub(crate) mod transaction;
 
 use std::time::{Duration, Instant};

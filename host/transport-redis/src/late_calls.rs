@@ -9,13 +9,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::arguments::bytes_of;
 use crate::client::testing::TestServer;
+use crate::key_value::lock_items::LockItems;
+use crate::key_value::transaction::Transaction;
 use crate::keys::Shard;
 use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::membership::member::{Member, Role};
 use crate::redis::Redis;
 use crate::wire::encode;
 use crate::{batch, scripts};
-use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
+use plugnode_message::{DisconnectReason, Event, EventId, EventKind, Partition, Timer};
 use plugnode_transport::{Events, IoNode, TransportError};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -343,4 +345,77 @@ async fn repeated_revival_takes_effect_once_and_is_answered_alike() {
     }
     assert_eq!(answers, ["queued", "queued", "unknown"]);
     assert_eq!(bench.log().await, 1);
+}
+
+#[tokio::test]
+async fn repeated_firing_of_timers_takes_effect_once() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.join("a@io", &bench.epoch().await, " ").await, "joined");
+    assert_eq!(bench.ingest("a@io", 1, 9, Some(["c", "x"])).await, ["taken"]);
+    let bucket = "{test:0}:kv:plugnode:timers:/";
+    for name in ["periodic", "once"] {
+        let (member, of_client) = (format!("{bucket}\0{name}"), format!("{name}\0{bucket}"));
+        bench.ask::<()>(&["HSET", bucket, name, "000000000000001 record"]).await;
+        bench.ask::<()>(&["ZADD", "{test:0}:timers", "1", &member]).await;
+        bench
+            .ask::<()>(&["ZADD", "{test:0}:timers:names", "0", &of_client])
+            .await;
+    }
+    let names = ["sizes", "timers", "owner", "in", "done", "who", "io", "out-all-in"];
+    let keys = [&names.map(|name| bench.shard.key(name))[..], &[bytes_of(bucket)]].concat();
+    let shard = &bench.shard;
+    let prefixes = [
+        shard.outbox(""),
+        shard.outbox_in(""),
+        shard.outbox_read(""),
+        "9".into(),
+        "1000".into(),
+        "9".into(),
+        shard.log_of(""),
+        shard.wake(""),
+    ];
+    let periodic = ["9", "periodic", "000000000000001 record", "000000000000900 record"];
+    let once = ["9", "once", "000000000000001 record", ""];
+    let of_client = ["0", "x", "commands"];
+    let timers = [&periodic[..], &of_client, &once, &of_client].concat();
+    let arguments = [&prefixes[..], &timers.into_iter().map(bytes_of).collect::<Vec<_>>()].concat();
+    for _ in 0..2 {
+        let next: Option<u64> = bench.redis.link.run(&scripts::FIRE_TIMERS, &keys, &arguments).await;
+        assert_eq!(next, Some(900));
+        let entries: Vec<(String, Vec<String>)> = bench.ask(&["XRANGE", "{test:0}:out:a@io", "-", "+"]).await;
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].1, ["a", "0", "c0", "commands", "c1", "commands"]);
+        assert_eq!(bench.ask::<String>(&["GET", "{test:0}:out-in:a@io"]).await, "16");
+        assert_eq!(bench.ask::<Vec<String>>(&["HKEYS", bucket]).await, ["periodic"]);
+        assert_eq!(bench.ask::<usize>(&["ZCARD", "{test:0}:timers:names"]).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn late_check_of_exclusive_keys_locks_nothing() {
+    let bench = Bench::start().await;
+    let timer = Timer {
+        namespace: "/".into(),
+        client: Some("x".into()),
+        key: "tick".into(),
+        kind: "test.tick/1".into(),
+        data: Bytes::new(),
+        period_ms: None,
+    };
+    let id = EventId {
+        partition: Partition(0),
+        sequence: 1,
+    };
+    let set = timer.set(&"/".into(), id.partition, 5);
+    let mut transaction = Transaction::new(id, "1".into(), 0, Vec::new(), vec![set]);
+    for (is_exclusive, locks) in [(true, 0), (false, 1)] {
+        transaction.is_exclusive = is_exclusive;
+        let mut items = LockItems::new(&bench.shard);
+        items.add(&bench.redis.layout, &transaction);
+        let arguments = ["lock", "0", "1:test", "1000", "9", "9"].map(bytes_of);
+        let arguments = [&arguments[..], &items.items].concat();
+        let answers: Vec<Vec<String>> = bench.redis.link.run(&scripts::LOCK_KEYS, &items.keys, &arguments).await;
+        assert_eq!(answers[0][1], "ok");
+        assert_eq!(bench.ask::<usize>(&["HLEN", "{test:0}:locks"]).await, locks);
+    }
 }

@@ -17,7 +17,7 @@ use crate::dead_letters::app_key;
 use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, LetterContent, StoredLetter, encode};
-use plugnode_message::{AttributePatch, Event, EventKind, now_ms};
+use plugnode_message::{AttributePatch, Event, EventKind, KeyChange, has_timers, names_of, now_ms};
 use plugnode_transport::{Commits, ConflictedOutcome, Outcome, Rank, Result, TransportError, Verdict};
 
 /// First pause of an outcome that waits for locked keys; each further one is twice as long.
@@ -197,5 +197,16 @@ fn transaction_of(event: &Event, outcome: &mut Outcome) -> Option<Transaction> {
     }
     let turn_ms = outcome.reserve_for.map_or(0, |time| time.as_millis() as u64);
     let rank = Rank::of(outcome.id, event).to_string();
-    Some(Transaction::new(outcome.id, rank, turn_ms, reads, changes))
+    // A client's events are handled one at a time, and only they write its timers.
+    let own_timers = event
+        .client
+        .as_ref()
+        .map(|client| names_of(outcome.id.partition, &event.namespace, &client.id));
+    let is_own_timer = |change: &KeyChange| {
+        has_timers(&change.bucket) && own_timers.as_ref().is_some_and(|own| change.key.starts_with(own))
+    };
+    let is_exclusive = reads.is_empty() && changes.iter().all(is_own_timer);
+    let mut transaction = Transaction::new(outcome.id, rank, turn_ms, reads, changes);
+    transaction.is_exclusive = is_exclusive;
+    Some(transaction)
 }

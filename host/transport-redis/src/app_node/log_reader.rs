@@ -35,6 +35,8 @@ use crate::{dead_letters, scripts};
 use plugnode_message::{EventId, Partition};
 use plugnode_process::metrics;
 
+/// Field of a hint for the app-node that fires timers. See `lua/shared/sizes.lua`.
+const TIMER_SET: &str = "timers";
 /// Maximum number of hints in one read.
 const HINTS: usize = 64;
 /// Approximate size of one read during catch-up, in bytes.
@@ -52,6 +54,8 @@ pub(crate) struct LogReader {
     subscriptions: Arc<Mutex<HashMap<Partition, Subscription>>>,
     /// Notified when a partition may be read further.
     changed: Arc<Notify>,
+    /// Notified when a timer was set that is due before the others.
+    pub(crate) timer_set: Arc<Notify>,
     /// Number of events of the shard at the last comparison with the numbers of the partitions.
     compared: Arc<AtomicU64>,
 }
@@ -81,6 +85,7 @@ impl LogReader {
             shard,
             subscriptions: Arc::default(),
             changed: Arc::default(),
+            timer_set: Arc::default(),
             compared: Arc::default(),
         };
         let running = reader.clone();
@@ -197,6 +202,9 @@ impl LogReader {
     }
 
     fn take(&self, hints: &[Entry]) {
+        if hints.iter().any(|hint| hint.get(TIMER_SET).is_some()) {
+            self.timer_set.notify_one();
+        }
         let mut subscriptions = self.subscriptions();
         let fields = hints.iter().flat_map(|hint| &hint.fields);
         for hint in fields.filter_map(|(name, value)| Hint::of(name, value)) {

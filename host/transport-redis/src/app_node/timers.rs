@@ -1,12 +1,15 @@
-//! Fires due timers. In each shard one app-node, the timer owner, polls them and hands the event of each on in one script call.
+//! Fires due timers. In each shard one app-node, the timer owner, reads those that are due and hands their events on in one script call.
 //!
-//! The owner only saves work: two owners at once fire each timer once. If the owner dies, the next app-node to poll succeeds it.
+//! The owner sleeps until the next timer is due. Whatever sets an earlier one wakes it, by a hint (see `lua/shared/sizes.lua`). The
+//! others ask again when the ownership ends unless it is renewed. The owner only saves work: two owners at once fire each timer once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,25 +20,23 @@ use crate::wire::{CommandRun, encode};
 use crate::{batch, scripts};
 use plugnode_message::{Timer, TimerEvent, partition_of_timer};
 
-/// Poll interval of the owner. A timer is late by at most this and the duration of a call.
-const POLL: Duration = Duration::from_millis(20);
-/// TTL of the ownership; each poll renews it.
-const OWNERSHIP: Duration = Duration::from_millis(500);
-/// Poll interval of the other app-nodes.
-const OWNER_POLL: Duration = Duration::from_millis(250);
+/// Time from one call to the next: timers that are due meanwhile share it. A timer is late by at most this and the duration of a call.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// TTL of the ownership.
+const OWNERSHIP: Duration = Duration::from_secs(1);
+/// Maximum time after which the owner renews it.
+const RENEWAL: Duration = Duration::from_millis(500);
 /// Maximum number of timers in one call.
 const TIMERS: usize = 200;
 /// Maximum size of their records in bytes, unless a single record is larger.
 const BYTES: usize = 256 << 10;
 /// Delay of a timer whose record this node cannot read. A node of another release may read it then.
 const UNREADABLE_RETRY: Duration = Duration::from_secs(60);
-/// Pause after a call in which no event had room.
-const FULL_RETRY: Duration = Duration::from_millis(100);
 
-/// Answer to a poll.
+/// Answer to a question for due timers.
 enum DueTimers {
-    /// Another node is the owner.
-    OwnedByOther,
+    /// Another node is the owner, for so many milliseconds.
+    OwnedByOther(u64),
     /// The shard's time in milliseconds, the due time of the next timer, and the due ones as (bucket, name, record).
     Now(u64, Option<u64>, Vec<[Bytes; 3]>),
 }
@@ -46,21 +47,28 @@ impl FromRedisValue for DueTimers {
             return Err("no array".into());
         };
         let mut parts = parts.into_iter();
-        let Some(now) = parts.next() else {
-            return Ok(Self::OwnedByOther);
+        let (Some(first), next) = (parts.next(), parts.next()) else {
+            return Err("no time".into());
         };
-        let next = Option::<u64>::from_redis_value(parts.next().unwrap_or(Value::Nil))?;
+        let Some(next) = next else {
+            return Ok(Self::OwnedByOther(u64::from_redis_value(first)?));
+        };
+        let next = Option::<u64>::from_redis_value(next)?;
         let due: Vec<Bytes> = parts.map(Bytes::from_redis_value).collect::<Result<_, _>>()?;
         let (due, _) = due.as_chunks::<3>();
-        Ok(Self::Now(u64::from_redis_value(now)?, next, due.to_vec()))
+        Ok(Self::Now(u64::from_redis_value(first)?, next, due.to_vec()))
     }
 }
 
-/// Fires timers of a shard until the node leaves.
-pub(crate) async fn run(redis: Redis, shard: Shard, member: String, end: CancellationToken) {
+/// Fires timers of a shard until the node leaves. `set` is notified when an earlier timer was set.
+pub(crate) async fn run(redis: Redis, shard: Shard, member: String, set: Arc<Notify>, end: CancellationToken) {
     let firing = async {
         loop {
-            sleep(poll(&redis, &shard, &member).await).await;
+            let together = Instant::now() + TOGETHER;
+            let next = fire_due(&redis, &shard, &member, together).await;
+            // Both a wake-up and a time-out lead to the next call.
+            let _ = timeout_at(next, set.notified()).await;
+            sleep_until(next.min(together)).await;
         }
     };
     tokio::select! {
@@ -69,8 +77,9 @@ pub(crate) async fn run(redis: Redis, shard: Shard, member: String, end: Cancell
     }
 }
 
-/// Polls once, and returns the pause before the next poll.
-async fn poll(redis: &Redis, shard: &Shard, member: &str) -> Duration {
+/// Fires the timers that are due, at most as many as go into one call. Returns the time of the next call, which is not before `together`
+/// unless more timers are due.
+async fn fire_due(redis: &Redis, shard: &Shard, member: &str, together: Instant) -> Instant {
     let keys = [shard.key("timers"), shard.key("timers:keeper")];
     let arguments = [
         bytes_of(member),
@@ -78,29 +87,28 @@ async fn poll(redis: &Redis, shard: &Shard, member: &str) -> Duration {
         bytes_of(TIMERS),
         bytes_of(BYTES),
     ];
-    let (now, next, due) = match redis
-        .link
-        .run::<DueTimers>(&scripts::DUE_TIMERS, &keys, &arguments)
-        .await
-    {
-        DueTimers::OwnedByOther => return OWNER_POLL,
+    let answer: DueTimers = redis.link.run(&scripts::DUE_TIMERS, &keys, &arguments).await;
+    let answered = Instant::now();
+    let (now, mut next, due) = match answer {
+        DueTimers::OwnedByOther(left) => return together.max(answered + Duration::from_millis(left)),
         DueTimers::Now(now, next, due) => (now, next, due),
     };
-    if due.is_empty() {
-        let until = next.map(|next| Duration::from_millis(next.saturating_sub(now)));
-        return until.map_or(POLL, |until| until.min(POLL));
+    if !due.is_empty() {
+        next = fire(redis, shard, now, due).await;
     }
-    match fire(redis, shard, now, due).await {
-        0 => FULL_RETRY,
-        // More may be due.
-        _ => Duration::ZERO,
+    match next {
+        Some(next) if next <= now => answered,
+        next => {
+            let pause = next.map_or(RENEWAL, |next| Duration::from_millis(next - now));
+            together.max(answered + pause.min(RENEWAL))
+        }
     }
 }
 
-/// Hands the events of due timers on, and returns the number of timers that were fired or deleted.
-async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -> usize {
+/// Hands the events of due timers on, and returns the due time of the next timer.
+async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -> Option<u64> {
     let settings = &redis.settings;
-    let mut keys: Vec<Bytes> = ["sizes", "owner", "in", "done", "who", "io", "out-all-in"]
+    let mut keys: Vec<Bytes> = ["sizes", "timers", "owner", "in", "done", "who", "io", "out-all-in"]
         .map(|name| shard.key(name))
         .to_vec();
     let mut arguments = vec![

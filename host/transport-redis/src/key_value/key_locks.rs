@@ -61,7 +61,7 @@ impl FromRedisValue for LockAnswer {
 }
 
 impl Redis {
-    /// Locks all keys of these transactions. Returns the refused ones, which hold no locks.
+    /// Locks all keys of these transactions, unless they are exclusive. Returns the refused ones, which hold no locks.
     pub(crate) async fn lock(&self, held_lease: &HeldLease, transactions: &mut [&mut Transaction]) -> Vec<LockRefusal> {
         let mut refused: Vec<LockRefusal> = Vec::new();
         // All events lock the shards in the same order, so there is no deadlock.
@@ -133,7 +133,7 @@ impl Redis {
     /// Ends the locks of transactions: `done` if they are committed, `void` if not.
     pub(crate) async fn unlock(&self, how: &'static str, held_lease: &HeldLease, transactions: &[&Transaction]) {
         let mut shards: BTreeMap<u16, Vec<Bytes>> = BTreeMap::new();
-        for transaction in transactions {
+        for transaction in transactions.iter().filter(|transaction| !transaction.is_exclusive) {
             for (number, keys) in transaction.keys(&self.layout) {
                 let shard = self.layout.shard(number);
                 let names = keys.into_iter().map(|(bucket, key)| name_of(&shard, bucket, key));

@@ -35,7 +35,8 @@ impl LockItems {
             rank, turn_ms, attempt, ..
         } = transaction;
         let head = bytes_of(format_args!("{rank} {turn_ms} {attempt}"));
-        self.item(Bytes::new(), "e", bytes_of(transaction.id.sequence), head);
+        let is_exclusive = if transaction.is_exclusive { "x" } else { "" };
+        self.item(is_exclusive.into(), "e", bytes_of(transaction.id.sequence), head);
         let here = self.shard.number;
         let is_here = |bucket: &str, key: &str| layout.shard_of_key(bucket, key) == here;
         for Read { bucket, key, seen } in transaction.reads.iter().filter(|read| is_here(&read.bucket, &read.key)) {

@@ -21,6 +21,8 @@ pub(crate) struct Transaction {
     pub(crate) turn_ms: u64,
     /// Number of this attempt, to tell it from others for the same event.
     pub(crate) attempt: u64,
+    /// Whether no other event reads or writes its keys, so that they need no locks.
+    pub(crate) is_exclusive: bool,
     pub(crate) reads: Vec<Read>,
     pub(crate) changes: Vec<KeyChange>,
     /// Results of its additions, once the keys are locked.
@@ -34,6 +36,7 @@ impl Transaction {
             rank,
             turn_ms,
             attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
+            is_exclusive: false,
             reads,
             changes,
             sums: HashMap::new(),

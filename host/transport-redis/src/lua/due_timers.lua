@@ -2,15 +2,15 @@
 -- keys: timers (zset, see sizes.lua); timers:keeper (string: the owner)
 -- arguments: the asking node; TTL of the ownership in ms; maximum number of timers; maximum bytes of their records, unless a single
 --            record is larger
--- answers: {} when another node is the owner; else {time in ms, due time of the next timer or nothing, then for each due timer its
---          bucket, name and record}
+-- answers: {ms until the ownership of another node ends}; or {time in ms, due time of the next timer or nothing, then for each due
+--          timer its bucket, name and record}
 -- invariant: it changes only the owner. Two owners at once are harmless: fire_timers.lua fires a timer once.
 -- late copy: harmless. It may make a former owner the owner again, for one TTL.
 -- cost: five calls, and one for each due timer.
 local timers, keeper = unpack(KEYS)
 local me, kept, most, room = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local present = redis.call('GET', keeper)
-if present and present ~= me then return {} end
+if present and present ~= me then return {math.max(0, redis.call('PTTL', keeper))} end
 redis.call('SET', keeper, me, 'PX', kept)
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))

@@ -7,15 +7,17 @@
 --                     reserved: number of bytes by which the bucket grows with this key
 -- arguments: 'lock', or 'turn' to keep turns only; partition and lease of the events; maximum bytes of a bucket here; maximum timers of
 --            an app here; maximum timers of a client; then items of four values: index of the bucket in KEYS; kind; key; value.
---            'e' begins an event:  -, number, 'rank turn attempt': an older event has the lesser rank (as text); turn is its
---                                  duration in ms if the event loses; attempts grow under one lease
+--            'e' begins an event:  'x' if no other event reads or writes its keys, or empty; number; 'rank turn attempt': an older
+--                                  event has the lesser rank (as text); turn is its duration in ms if the event loses; attempts
+--                                  grow under one lease
 --            'n' 'v' 'd' a read:   of nothing; of this value; of a value longer than 40 bytes with this SHA-1
 --            's' 't' 'x' 'a' a write: a value of this size; 'TTL size'; a deletion; an addition
 -- answers: for each event {number; 'ok', 'changed', 'locked' (also when reservations of others leave too little room), 'full' (bucket), or
 --          'timers' (of app or client); 'kept' when its turn is kept; name of the locked key and its lock, or the full bucket
 --          and its size; present values of the keys that it adds to}
--- invariant: an event locks all its keys here or none, and a key is locked by one event. Size plus reservations of a bucket do not
---            exceed its maximum. The reservation of a bucket is the sum over its locks.
+-- invariant: an event locks all its keys here or none, and a key is locked by one event. An event with 'x' is only checked: it locks and
+--            reserves nothing. Size plus reservations of a bucket do not exceed its maximum, apart from such events that are being
+--            committed. The reservation of a bucket is the sum over its locks.
 -- late copy: harmless. It may lock keys for an event that has ended: the next event that finds such a lock ends it.
 -- cost: three calls for each key written, two for each key read, and three for each bucket written.
 local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
@@ -194,7 +196,7 @@ end
 local answers, at = {}, 7
 while at <= #ARGV do
   local rank, turn, mark = string.match(ARGV[at + 3], '^(%S+) (%d+) (%d+)$')
-  local event = {number = ARGV[at + 2], rank = rank, turn = tonumber(turn), mark = mark, ops = {}}
+  local event = {number = ARGV[at + 2], rank = rank, turn = tonumber(turn), mark = mark, ops = {}, is_exclusive = ARGV[at] == 'x'}
   at = at + 4
   while at <= #ARGV and ARGV[at + 1] ~= 'e' do
     local op = {bucket = KEYS[tonumber(ARGV[at])], how = ARGV[at + 1], key = ARGV[at + 2], value = ARGV[at + 3]}
@@ -231,7 +233,7 @@ while at <= #ARGV do
       for _, op in ipairs(event.ops) do
         if op.how == 'a' then table.insert(answer, value_of(op)) end
       end
-      lock(event)
+      if not event.is_exclusive then lock(event) end
       table.insert(answers, answer)
     end
   end

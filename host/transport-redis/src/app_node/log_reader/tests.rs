@@ -226,3 +226,24 @@ async fn detects_lost_entries_behind_a_new_connection() {
     bench.ask(&["HSET", "{test:0}:in", "0", "1"]).await;
     assert!(lost().await, "its number was not given out yet");
 }
+
+#[tokio::test]
+async fn owner_of_timers_is_woken_for_one_that_is_due_first() {
+    let bench = Bench::start().await;
+    bench.ask(&["SET", "{test:0}:timers:keeper", "test"]).await;
+    let bucket = bench.shard.bucket("plugnode:timers:/");
+    let keys = [bench.shard.key("from"), bench.shard.key("sizes"), bucket];
+    // The second one is due before the others and soon.
+    for (number, due) in [999_999_999_999_999_u64, 5, 6].into_iter().enumerate() {
+        let timer = format!("{due:015} record");
+        let arguments = ["1", &number.to_string(), "1", "3", "s", &due.to_string(), &timer].map(bytes_of);
+        let link = &bench.redis.link;
+        link.run::<()>(&scripts::APPLY_FORWARDED, &keys, &arguments).await;
+    }
+    let hints = bench.server.ask(&["XLEN", "{test:0}:wake:test"]).await.unwrap();
+    assert_eq!(hints, redis::Value::Int(2), "one, besides the first entry");
+    let reader = bench.reader();
+    timeout(SOON, reader.timer_set.notified())
+        .await
+        .expect("the owner is woken");
+}

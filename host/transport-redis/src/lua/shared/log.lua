@@ -2,8 +2,8 @@
 -- log:P: stream; an entry is a batch of events of one call ('b'). Its id is the number of its last event. Numbers count the events that
 --        partition P has accepted
 -- wake:MEMBER: stream of an app-node; an entry has for each partition of a call the field 'P:NUMBER', the number of its last event,
---              with the batch, or with nothing if all batches are large. It is only a hint: the app-node finds missing ones by the
---              numbers, and reads the log instead. It is bounded by dropping the oldest
+--              with the batch, or with nothing if all batches are large; or the field 'timers' (see sizes.lua). It is only a hint: the
+--              app-node finds missing ones by the numbers, and reads the log instead. It is bounded by dropping the oldest
 local hints = {}
 -- Maximum size of the batches in a hint, in bytes.
 local most_in_hint = 32768

@@ -1,6 +1,8 @@
 -- Writes to buckets, with the size of each bucket: keys, values, and 64 bytes for each key.
 -- sizes: hash; key of a bucket -> its bytes, key of a bucket .. '\0' -> bytes reserved in it (see lock_keys.lua)
 local sets, deletes, growth = {}, {}, {}
+-- The key 'timers', and the earliest due time of the timers that were set.
+local timers_set, first_due
 
 local function bytes_in_bucket(key, bytes) return #key + bytes + 64 end
 
@@ -16,7 +18,9 @@ end
 local function put(bucket, key, value)
   local timers = timers_beside(bucket)
   if timers then
-    redis.call('ZADD', timers, string.match(value, '^%d+'), bucket .. '\0' .. key)
+    local due = string.match(value, '^%d+')
+    timers_set, first_due = timers, math.min(tonumber(due), first_due or math.huge)
+    redis.call('ZADD', timers, due, bucket .. '\0' .. key)
     redis.call('ZADD', timers .. ':names', 0, key .. '\0' .. bucket)
   end
   local before = redis.call('HSTRLEN', bucket, key)
@@ -48,6 +52,18 @@ local function note_growth(sizes)
   end
 end
 
+-- Wakes the app-node that fires timers (see due_timers.lua), if one that was set is due before the others and within a second: it asks
+-- for later ones in time by itself. No error ends the script, which has written before.
+local function wake_timers()
+  if not first_due or first_due > tonumber(redis.call('TIME')[1]) * 1000 + 1000 then return end
+  local keeper = redis.pcall('GET', timers_set .. ':keeper')
+  local next = tonumber(redis.call('ZRANGE', timers_set, 0, 0, 'WITHSCORES')[2])
+  if type(keeper) == 'string' and next == first_due then
+    local wake = string.gsub(timers_set, 'timers$', 'wake:') .. keeper
+    redis.pcall('XADD', wake, 'NOMKSTREAM', 'MAXLEN', 64, '*', 'timers', '')
+  end
+end
+
 -- Executes the queued writes. Deletes come last, because they may empty and so delete the bucket.
 local function do_writes(sizes)
   for bucket, values in pairs(sets) do
@@ -57,4 +73,5 @@ local function do_writes(sizes)
     for key in pairs(keys) do delete(bucket, key) end
   end
   note_growth(sizes)
+  wake_timers()
 end
