@@ -12,12 +12,14 @@ use plugnode_tests::{
 };
 use serde_json::json;
 use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 const KEY: &[u8] = b"a key of more than 24 bytes";
 
 /// `[[webhook]]` with these further lines.
-fn webhook(name: &str, receiver: &WebhookReceiver, lines: &str) -> String {
-    let (url, secret) = (receiver.url(), STANDARD.encode(KEY));
+fn webhook(name: &str, url: &str, lines: &str) -> String {
+    let secret = STANDARD.encode(KEY);
     format!("[[webhook]]\nname = {name:?}\nurl = {url:?}\nsecret = \"whsec_{secret}\"\n{lines}\n")
 }
 
@@ -62,7 +64,7 @@ async fn delivered(node: &Node, count: u64) {
 #[tokio::test]
 async fn tells_of_connection_dead_letter_and_disconnect() {
     let mut receiver = WebhookReceiver::start().await;
-    let node = alone(&webhook("crm", &receiver, "")).await;
+    let node = alone(&webhook("crm", &receiver.url(), "")).await;
     let mut client = Client::connect(&node).await;
     let request = receiver.next().await;
     let (id, kind) = checked(&request);
@@ -104,8 +106,8 @@ async fn tells_of_connection_dead_letter_and_disconnect() {
 async fn events_and_namespaces_are_selected() {
     let (mut leaving, mut elsewhere) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
     let webhooks = [
-        webhook("leaving", &leaving, "events = [\"disconnect\"]"),
-        webhook("elsewhere", &elsewhere, "namespaces = [\"/{room}\"]"),
+        webhook("leaving", &leaving.url(), "events = [\"disconnect\"]"),
+        webhook("elsewhere", &elsewhere.url(), "namespaces = [\"/{room}\"]"),
     ];
     let rooms = app("/{room}", &component("faulty"), KEY_VALUE);
     let node = alone(&(rooms + &webhooks.concat())).await;
@@ -122,7 +124,7 @@ async fn messages_of_handlers_are_passed_on_by_kind() {
     for script in ["tests/js/handlers/presence.js", "tests/py/handlers/presence.py"] {
         let (component, _folder) = crate::scripts::built(script).await;
         let mut receiver = WebhookReceiver::start().await;
-        let orders = webhook("orders", &receiver, "events = []\nkinds = [\"acme.*\"]");
+        let orders = webhook("orders", &receiver.url(), "events = []\nkinds = [\"acme.*\"]");
         let node = Node::run(&(app("/", &component, KEY_VALUE) + &orders)).await;
         let mut client = Client::connect(&node).await;
         client.ask("order", &[json!({ "sku": 7 })]).await;
@@ -146,7 +148,7 @@ async fn messages_of_handlers_are_passed_on_by_kind() {
 async fn failed_delivery_is_repeated_with_its_id() {
     let mut receiver = WebhookReceiver::start().await;
     receiver.answer(WebhookAnswer::Status(500));
-    let node = alone(&webhook("crm", &receiver, "events = [\"connection\"]")).await;
+    let node = alone(&webhook("crm", &receiver.url(), "events = [\"connection\"]")).await;
     let _client = Client::connect(&node).await;
     let (id, _) = checked(&receiver.next().await);
     receiver.answer(WebhookAnswer::Status(302));
@@ -161,7 +163,12 @@ async fn failed_delivery_is_repeated_with_its_id() {
 async fn delivery_is_dropped_after_its_attempts() {
     let mut receiver = WebhookReceiver::start().await;
     receiver.answer(WebhookAnswer::Status(500));
-    let node = alone(&webhook("crm", &receiver, "events = [\"connection\"]\nattempts = 2")).await;
+    let node = alone(&webhook(
+        "crm",
+        &receiver.url(),
+        "events = [\"connection\"]\nattempts = 2",
+    ))
+    .await;
     let _client = Client::connect(&node).await;
     let (id, _) = checked(&receiver.next().await);
     assert_eq!(checked(&receiver.next().await).0, id);
@@ -178,7 +185,7 @@ async fn delivery_is_dropped_after_its_attempts() {
 async fn delivery_survives_kill_of_app_node() {
     let redis = RedisServer::start().await;
     let mut receiver = WebhookReceiver::start().await;
-    let webhook = webhook("crm", &receiver, "events = [\"connection\"]\ntimeout-ms = 60000");
+    let webhook = webhook("crm", &receiver.url(), "events = [\"connection\"]\ntimeout-ms = 60000");
     let cluster = Cluster::new(redis.url())
         .app("/", &component("faulty"), KEY_VALUE)
         .settings(&webhook);
@@ -203,7 +210,8 @@ async fn slow_receiver_delays_neither_others_nor_the_app() {
     let (slow, mut fast) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
     slow.answer(WebhookAnswer::Never);
     let lines = "events = [\"connection\"]";
-    let webhooks = webhook("slow", &slow, &format!("{lines}\nconcurrency = 1")) + &webhook("fast", &fast, lines);
+    let webhooks =
+        webhook("slow", &slow.url(), &format!("{lines}\nconcurrency = 1")) + &webhook("fast", &fast.url(), lines);
     let node = alone(&webhooks).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -221,8 +229,8 @@ async fn full_webhook_takes_nothing_from_another() {
     let (full, mut other) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
     full.answer(WebhookAnswer::Status(500));
     let limit = "[transport]\ntimers = 4\nclient-timers = 1\n";
-    let webhooks =
-        webhook("full", &full, "events = [\"connection\"]") + &webhook("other", &other, "events = [\"connection\"]");
+    let webhooks = webhook("full", &full.url(), "events = [\"connection\"]")
+        + &webhook("other", &other.url(), "events = [\"connection\"]");
     let node = alone(&(limit.to_owned() + &webhooks)).await;
     let mut clients = Vec::new();
     let filling = async {
@@ -239,7 +247,7 @@ async fn events_are_handled_while_no_delivery_can_be_stored() {
     let mut receiver = WebhookReceiver::start().await;
     receiver.answer(WebhookAnswer::Status(500));
     let limit = "[transport]\ntimers = 1\nclient-timers = 1\n";
-    let node = alone(&(limit.to_owned() + &webhook("crm", &receiver, "events = [\"connection\"]"))).await;
+    let node = alone(&(limit.to_owned() + &webhook("crm", &receiver.url(), "events = [\"connection\"]"))).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
         clients.push(Client::connect(&node).await);
@@ -255,4 +263,59 @@ async fn events_are_handled_while_no_delivery_can_be_stored() {
     };
     within("a delivery is dropped", full).await;
     assert!(!node.log().contains("dead=true"), "{}", node.log());
+}
+
+/// Starts a receiver whose answer begins with `head`, and goes on with `part` again and again, a thousand times as often without a pause.
+/// Returns its URL.
+async fn endless_receiver(head: &'static str, part: &'static str, pause: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let part = part.repeat(if pause.is_zero() { 1_000 } else { 1 });
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let part = part.clone();
+            tokio::spawn(async move {
+                let _ = stream.read_u8().await;
+                let _ = stream.write_all(head.as_bytes()).await;
+                while stream.write_all(part.as_bytes()).await.is_ok() {
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn endless_answers_end_in_bytes_and_in_time() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+    const PATIENT: &str = "timeout-ms = 60000";
+    const SOON: &str = "timeout-ms = 500";
+    let (at_once, slowly) = (Duration::ZERO, Duration::from_millis(10));
+    let mut webhooks = String::new();
+    for (name, head, part, pause, lines) in [
+        ("continues", "", "HTTP/1.1 100 Continue\r\n\r\n", at_once, PATIENT),
+        ("drips-continues", "", "HTTP/1.1 100 Continue\r\n\r\n", slowly, SOON),
+        ("drips-headers", "HTTP/1.1 200 OK\r\n", "a: b\r\n", slowly, SOON),
+        ("body", OK, "body of an answer", at_once, PATIENT),
+        ("drips-body", OK, "b", slowly, PATIENT),
+    ] {
+        let url = endless_receiver(head, part, pause).await;
+        let lines = format!("events = [\"connection\"]\nattempts = 1\nconcurrency = 1\n{lines}");
+        webhooks += &webhook(name, &url, &lines);
+    }
+    let node = alone(&webhooks).await;
+    let mut client = Client::connect(&node).await;
+    // The status has arrived before an endless body.
+    delivered(&node, 2).await;
+    for failure in ["too many bytes", "no answer within 500 ms"] {
+        node.logged(failure).await;
+    }
+    assert!(client.ask("slow", &[json!(1)]).await.is_empty());
+    let given_up = async {
+        while counter(&node, "webhooks_dropped_total{reason=\"given_up\"}").await < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the others are given up", given_up).await;
 }

@@ -1,7 +1,11 @@
 //! The address of a server by http or https, and connections to it. It knows no requests.
 
+use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
 
 use anyhow::{Context, Result, bail, ensure};
 use http::Uri;
@@ -9,7 +13,7 @@ use http::uri::Scheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, join};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -20,6 +24,10 @@ pub(crate) struct Endpoint {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
+
+/// Bytes that a server may still send over a connection: of TLS, of heads and of bodies. More end it, so that a server which never comes to
+/// an end of its answer does not keep this process busy.
+pub(crate) type BytesLeft = Arc<AtomicUsize>;
 
 /// A connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,11 +68,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the server cannot be reached, or is not trusted.
-    pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>> {
+    pub(crate) async fn connect(&self, left: BytesLeft) -> Result<Box<dyn Stream>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .context("cannot connect")?;
         let _ = stream.set_nodelay(true);
+        let (reader, writer) = stream.into_split();
+        let stream = join(BoundedReader { reader, left }, writer);
         Ok(match &self.tls {
             Some((tls, name)) => {
                 let stream = tls
@@ -74,6 +84,31 @@ impl Endpoint {
                 Box::new(stream)
             }
             None => Box::new(stream),
+        })
+    }
+}
+
+/// Fails once the server has sent more than it may.
+struct BoundedReader<R> {
+    reader: R,
+    left: BytesLeft,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.reader).poll_read(task, buffer))?;
+        let read = buffer.filled().len() - before;
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(read));
+        Poll::Ready(match taken {
+            Ok(_) => Ok(()),
+            Err(_) => Err(io::Error::other("the server sends too many bytes")),
         })
     }
 }

@@ -1,15 +1,16 @@
 //! The receiver of a webhook: sends deliveries by POST over connections that are kept open, a few at a time.
 //!
-//! Redirects are not followed, and of an answer only the status counts.
+//! Redirects are not followed, and of an answer only the status counts. Each exchange is bounded in time and in bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -20,13 +21,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::settings::WebhookSettings;
 use super::signature::SigningSecret;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{BytesLeft, Endpoint};
 use plugnode_message::{WebhookDelivery, now_ms};
 
 /// Deliveries that wait, as a multiple of those that are sent at a time.
 const WAITING: usize = 8;
-/// Bytes of an answer that are read, so that its connection can be used again.
-const MAX_ANSWER: usize = 64 * 1_024;
+/// Bytes that a receiver may send in one exchange, with heads and what TLS adds. A longer body only ends the connection.
+const MAX_ANSWER: usize = 128 * 1_024;
 /// How long the rest of an answer is waited for.
 const REST: Duration = Duration::from_secs(1);
 
@@ -45,6 +46,7 @@ pub(super) struct Receiver {
 /// An open connection. It is closed when this is dropped.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    left: BytesLeft,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -74,25 +76,28 @@ impl Receiver {
     pub(super) async fn post(&self, delivery: &WebhookDelivery) -> Result<()> {
         let _turn = self.sending.acquire().await?;
         let late = |_| anyhow::anyhow!("no answer within {} ms", self.timeout.as_millis());
-        timeout(self.timeout, self.post_now(delivery)).await.map_err(late)?
+        let (connection, response) = timeout(self.timeout, self.ask(delivery)).await.map_err(late)??;
+        self.accepted(connection, response).await
     }
 
-    async fn post_now(&self, delivery: &WebhookDelivery) -> Result<()> {
+    /// Sends a delivery, and waits for the status.
+    async fn ask(&self, delivery: &WebhookDelivery) -> Result<(Connection, Response<Incoming>)> {
         // The receiver may close an idle connection just when it is used again.
-        if let Some(mut connection) = self.take_idle()
-            && let Ok(response) = connection.sender.send_request(self.request(delivery)?).await
-        {
-            return self.accepted(connection, response).await;
+        if let Some(mut connection) = self.take_idle() {
+            connection.left.store(MAX_ANSWER, Ordering::Relaxed);
+            if let Ok(response) = connection.sender.send_request(self.request(delivery)?).await {
+                return Ok((connection, response));
+            }
         }
         let mut connection = self.connect().await?;
         let response = connection.sender.send_request(self.request(delivery)?).await;
-        self.accepted(connection, response.context("no answer")?).await
+        Ok((connection, response.context("no answer")?))
     }
 
     /// Checks the status of an answer, and keeps the connection for the next request.
     async fn accepted(&self, connection: Connection, response: Response<Incoming>) -> Result<()> {
         let status = response.status();
-        let rest = Limited::new(response.into_body(), MAX_ANSWER).collect();
+        let rest = response.into_body().collect();
         if matches!(timeout(REST, rest).await, Ok(Ok(_))) {
             self.idle.lock().push(connection);
         }
@@ -127,7 +132,8 @@ impl Receiver {
     }
 
     async fn connect(&self) -> Result<Connection> {
-        let stream = self.endpoint.connect().await?;
+        let left = BytesLeft::new(MAX_ANSWER.into());
+        let stream = self.endpoint.connect(left.clone()).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let task = tokio::spawn(async move {
             // The request reports its errors.
@@ -135,6 +141,7 @@ impl Receiver {
         });
         Ok(Connection {
             sender,
+            left,
             _task: AbortOnDropHandle::new(task),
         })
     }

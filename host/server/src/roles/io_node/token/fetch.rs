@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use crate::endpoint::Endpoint;
 
 /// Bytes that an answer may have. A JWK set has a few thousand.
 const MAX_BYTES: usize = 256 * 1_024;
+/// Bytes that it may have with its head and what TLS adds.
+const MAX_ANSWER: usize = 2 * MAX_BYTES;
 
 /// The request for a JWK set.
 pub(super) struct Fetch {
@@ -35,7 +38,7 @@ impl Fetch {
 
     /// Fetches the body of an answer with status 200.
     pub(super) async fn get(&self) -> Result<Vec<u8>> {
-        let stream = self.endpoint.connect().await?;
+        let stream = self.endpoint.connect(Arc::new(MAX_ANSWER.into())).await?;
         self.get_by(stream).await
     }
 

@@ -676,6 +676,23 @@ async fn fetching_a_set_times_out() {
 }
 
 #[tokio::test]
+async fn fetching_an_endless_answer_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read_u8().await;
+        while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_ok() {}
+    });
+    let settings = TokenSettings {
+        jwks_timeout: Duration::from_secs(60),
+        ..settings(vec![KeySource::Jwks(JwksLocation::Url(url))])
+    };
+    let error = Tokens::start(settings, &Shutdown::new()).await.unwrap_err();
+    assert!(format!("{error:#}").contains("too many bytes"), "{error:#}");
+}
+
+#[tokio::test]
 async fn debug_output_hides_secrets() {
     let settings = settings(vec![KeySource::Secret(SECRET.into())]);
     let shown = format!("{settings:?}");
