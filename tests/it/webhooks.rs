@@ -1,6 +1,7 @@
 //! Webhooks: another program is told of events, signed and at least once each.
 
 use std::collections::HashSet;
+use std::fs;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use plugnode_tests::{
     Client, Cluster, KEY_VALUE, Node, RedisServer, WebhookAnswer, WebhookReceiver, WebhookRequest, app, component,
-    within,
+    make_certificates, temp_folder, within,
 };
 use serde_json::json;
 use sha2::Sha256;
@@ -29,14 +30,19 @@ async fn alone(webhooks: &str) -> Node {
     Node::run(&format!("[admin]\nlisten = \"127.0.0.1:0\"\n{app}\n{webhooks}")).await
 }
 
-/// The id and type of a request, whose signature must be right.
-fn checked(request: &WebhookRequest) -> (String, String) {
+/// The signature of a request by `KEY`.
+fn signature(request: &WebhookRequest) -> String {
     let (id, timestamp) = (request.header("webhook-id"), request.header("webhook-timestamp"));
     let mut mac = Hmac::<Sha256>::new_from_slice(KEY).expect("any key");
     mac.update(format!("{id}.{timestamp}.").as_bytes());
     mac.update(&request.body);
-    let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-    assert_eq!(request.header("webhook-signature"), signature);
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// The id and type of a request, whose signature must be right.
+fn checked(request: &WebhookRequest) -> (String, String) {
+    let id = request.header("webhook-id");
+    assert_eq!(request.header("webhook-signature"), signature(request));
     assert_eq!(request.header("content-type"), "application/json");
     let kind = request.json()["type"].as_str().expect("it has a type").to_owned();
     (id.to_owned(), kind)
@@ -318,4 +324,98 @@ async fn endless_answers_end_in_bytes_and_in_time() {
         }
     };
     within("the others are given up", given_up).await;
+}
+
+#[tokio::test]
+async fn receiver_by_https_is_trusted_by_its_authority() {
+    let (ours, others) = (temp_folder(), temp_folder());
+    tokio::join!(make_certificates(ours.path()), make_certificates(others.path()));
+    let mut receiver = WebhookReceiver::with_tls(ours.path(), "server").await;
+    let misnamed = WebhookReceiver::with_tls(ours.path(), "client").await;
+    let unknown = WebhookReceiver::with_tls(others.path(), "server").await;
+    let lines = format!(
+        "events = [\"connection\"]\nattempts = 1\nca = {:?}",
+        ours.path().join("ca.crt")
+    );
+    let webhooks = [
+        webhook("crm", &receiver.url(), &lines),
+        webhook("misnamed", &misnamed.url(), &lines),
+        webhook("unknown", &unknown.url(), &lines),
+        // No authority that browsers trust has signed it.
+        webhook("unset", &receiver.url(), "attempts = 1"),
+    ];
+    let node = alone(&webhooks.concat()).await;
+    let _client = Client::connect(&node).await;
+    assert_eq!(checked(&receiver.next().await).1, "connection");
+    for (name, reason) in [
+        ("misnamed", "not valid for name"),
+        // The authorities have the same name.
+        ("unknown", "BadSignature"),
+        ("unset", "UnknownIssuer"),
+    ] {
+        let line = node.logged(reason).await;
+        for part in ["webhook not delivered", name, "TLS handshake failed"] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+    assert!(receiver.is_empty() && misnamed.is_empty() && unknown.is_empty());
+}
+
+#[tokio::test]
+async fn webhooks_are_replaced_by_sighup() {
+    const CHANGED: &str = "configuration reloaded changed=the webhooks";
+    let folder = temp_folder();
+    let (file, secret) = (folder.path().join("plugnode.toml"), folder.path().join("crm.secret"));
+    let (mut one, mut other) = (WebhookReceiver::start().await, WebhookReceiver::start().await);
+    let apps = app("/", &component("faulty"), KEY_VALUE);
+    let write = |webhooks: &str| fs::write(&file, format!("{apps}{webhooks}")).expect("the file can be written");
+    let crm = |receiver: &WebhookReceiver| {
+        let url = receiver.url();
+        format!("[[webhook]]\nname = \"crm\"\nurl = {url:?}\nsecret-file = {secret:?}\nevents = [\"connection\"]\n")
+    };
+    write("");
+    let node = Node::configured(&file, &[]).await;
+
+    // The first one.
+    fs::write(&secret, format!("whsec_{}", STANDARD.encode(KEY))).expect("the file can be written");
+    write(&crm(&one));
+    node.send_sighup();
+    node.logged(CHANGED).await;
+    let _first = Client::connect(&node).await;
+    assert_eq!(checked(&one.next().await).1, "connection");
+
+    // An invalid secret changes nothing.
+    fs::write(&secret, "whsec_short").expect("the file can be written");
+    write(&crm(&other));
+    node.send_sighup();
+    let line = node.logged("configuration not reloaded").await;
+    assert!(line.contains("webhook \"crm\"") && !line.contains("short"), "{line}");
+    let _second = Client::connect(&node).await;
+    assert_eq!(checked(&one.next().await).1, "connection");
+
+    // Another secret in the same file, then another receiver.
+    fs::write(&secret, format!("whsec_{}", STANDARD.encode([7; 32]))).expect("the file can be written");
+    write(&crm(&one));
+    node.send_sighup();
+    node.logged_times(CHANGED, 2).await;
+    let _third = Client::connect(&node).await;
+    let request = one.next().await;
+    assert_ne!(request.header("webhook-signature"), signature(&request));
+    fs::write(&secret, format!("whsec_{}", STANDARD.encode(KEY))).expect("the file can be written");
+    write(&crm(&other));
+    node.send_sighup();
+    node.logged_times(CHANGED, 3).await;
+    let _fourth = Client::connect(&node).await;
+    assert_eq!(checked(&other.next().await).1, "connection");
+
+    // None.
+    write("");
+    node.send_sighup();
+    node.logged_times(CHANGED, 4).await;
+    let (_, log) = node.stop_with_log().await;
+    assert!(
+        !log.contains("restart the process") && !log.contains(&STANDARD.encode(KEY)),
+        "{log}"
+    );
+    assert!(one.is_empty() && other.is_empty());
 }

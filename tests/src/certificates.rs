@@ -9,7 +9,7 @@ use tokio::process::Command;
 ///
 /// # Panics
 /// When openssl is missing or fails, with its output.
-pub(crate) async fn make(folder: &Path) {
+pub async fn make(folder: &Path) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     openssl(
         folder,

@@ -31,6 +31,7 @@ mod verb;
 mod webhook_receiver;
 
 pub use balancer::Balancer;
+pub use certificates::make as make_certificates;
 pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
 pub use console::{CommandResult, Console};

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -11,14 +12,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use crate::within;
 
 /// A receiver of webhooks. It ends when dropped, apart from open connections.
 pub struct WebhookReceiver {
+    scheme: &'static str,
     port: u16,
     answer: Arc<Mutex<WebhookAnswer>>,
     received: mpsc::UnboundedReceiver<WebhookRequest>,
@@ -47,21 +53,49 @@ pub struct WebhookRequest {
 impl WebhookReceiver {
     /// Starts a receiver that answers 204.
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// The same by https, with the certificate of this name that [`make_certificates`](crate::make_certificates) has put in a folder.
+    pub async fn with_tls(folder: &Path, name: &str) -> Self {
+        let file = |extension| folder.join(name).with_extension(extension);
+        let certificate = CertificateDer::from_pem_file(file("crt")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(file("key")).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("the key is that of the certificate");
+        Self::listen(Some(Arc::new(config).into())).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let answer = Arc::new(Mutex::new(WebhookAnswer::Status(204)));
         let connections = Arc::new(Mutex::new(0));
         let (sender, received) = mpsc::unbounded_channel();
         let (answers, counted) = (answer.clone(), connections.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 *counted.lock().expect("no holder of this lock panics") += 1;
                 let (answers, sender) = (answers.clone(), sender.clone());
                 let service = service_fn(move |request| receive(request, answers.clone(), sender.clone()));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let (http, tls) = (http1::Builder::new(), tls.clone());
+                tokio::spawn(async move {
+                    let Some(tls) = tls else {
+                        return http.serve_connection(TokioIo::new(stream), service).await.ok();
+                    };
+                    let stream = tls.accept(stream).await.ok()?;
+                    http.serve_connection(TokioIo::new(stream), service).await.ok()
+                });
             }
         });
         Self {
+            scheme,
             port,
             answer,
             received,
@@ -72,7 +106,7 @@ impl WebhookReceiver {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hook?source=test", self.port)
+        format!("{}://127.0.0.1:{}/hook?source=test", self.scheme, self.port)
     }
 
     /// Sets how requests from now on are answered.
@@ -83,6 +117,11 @@ impl WebhookReceiver {
     /// Number of connections so far.
     pub fn connections(&self) -> usize {
         *self.connections.lock().expect("no holder of this lock panics")
+    }
+
+    /// Whether no request waits for [`next`](Self::next).
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty()
     }
 
     /// The next request.

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::cluster::DEFAULT_CONFIG;
 use super::runtime;
 use plugnode_server::api::KeyRing;
-use plugnode_server::config::{Config, Role, ValueSources};
+use plugnode_server::config::{Config, Role, ValueSources, Webhook};
 use plugnode_server::roles::io_node::check_keys;
 
 /// Replaces secrets in the output.
@@ -94,10 +94,7 @@ pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
         check_keys(tokens).await.context("[io-node.token]")?;
     }
     if config.has(Role::AppNode) {
-        for webhook in &config.webhooks {
-            let settings = webhook.settings();
-            settings.with_context(|| format!("webhook {:?}", webhook.name))?;
-        }
+        Webhook::read_all(&config.webhooks)?;
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ pub(super) struct Node {
 pub(super) struct Reloadable {
     pub(super) tls: Option<Tls>,
     pub(super) io_node: Option<SettingsUpdater>,
+    pub(super) app_node: Option<AppNode>,
     pub(super) api: Option<Api>,
 }
 
@@ -104,8 +105,9 @@ impl Node {
 
         let pressure = MemoryPressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
         let transport = over(open_transport(config, shutdown).await?);
+        let mut reloadable = Reloadable::default();
         if config.has(Role::AppNode) {
-            start_app_node(config, transport.clone(), shutdown).await?;
+            reloadable.app_node = Some(start_app_node(config, transport.clone(), shutdown).await?);
         }
         if let Some(address) = address
             && config.has(Role::AppNode)
@@ -118,7 +120,6 @@ impl Node {
             transport_check(transport.clone()),
             memory_check(pressure.clone()),
         ];
-        let mut reloadable = Reloadable::default();
         if let Some((listener, setup)) = api {
             tracing::info!("server API on http://{}", listener.local_addr()?);
             reloadable.api = Some(Api::start(listener, setup, transport.clone(), shutdown));
@@ -339,7 +340,7 @@ fn receive_from_emitters(config: &Config, bridge: EmitterBridge, shutdown: &Shut
     Ok(())
 }
 
-async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdown) -> Result<()> {
+async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdown) -> Result<AppNode> {
     let name = config.app_node.node_name();
     let mut apps = Vec::new();
     for app in &config.apps {
@@ -349,14 +350,9 @@ async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdo
             component: embed::read_component(app).await,
         });
     }
-    let webhook = |webhook: &Webhook| {
-        webhook
-            .settings()
-            .with_context(|| format!("webhook {:?}", webhook.name))
-    };
     let app_node = AppNodeSetup {
         settings: config.app_node.clone(),
-        webhooks: config.webhooks.iter().map(webhook).collect::<Result<_>>()?,
+        webhooks: Webhook::read_all(&config.webhooks)?,
         name,
         apps,
         native: Vec::new(),
@@ -366,5 +362,5 @@ async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdo
     let say = |line: &str| tracing::info!("{line}");
     let start = AppNode::start(app_node, engine, transport, shutdown);
     let started = terminal::during(|| "compiling".into(), say, start).await;
-    started.map(drop).context("the app-node cannot start")
+    started.context("the app-node cannot start")
 }

@@ -1,7 +1,7 @@
 //! SIGHUP: reads the configuration again.
 //!
-//! Certificates, token keys, the keys of the server API, the log level and the limits of an io-node take effect at once. For other changes, the log says that they
-//! need a restart. An invalid configuration changes nothing.
+//! Certificates, token keys, the keys of the server API, webhooks, the log level and the limits of an io-node take effect at once. For other
+//! changes, the log says that they need a restart. An invalid configuration changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +16,9 @@ use super::node::Reloadable;
 use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::api::KeyRing;
-use plugnode_server::config::{Config, Role};
+use plugnode_server::config::{Config, Role, Webhook};
 use plugnode_server::http::NewCertificate;
+use plugnode_server::roles::app_node::Webhooks;
 use plugnode_server::roles::io_node::NewKeys;
 
 /// Keys that take effect at once.
@@ -33,8 +34,8 @@ const IMMEDIATE: [&str; 6] = [
 const CERTIFICATE: [&str; 2] = ["http.tls-cert", "http.tls-key"];
 /// A secret, which is never logged. It takes effect as part of the token keys.
 const SECRET: &str = "io-node.token.secret";
-/// The keys of the server API, which are replaced as a whole. Their values are not logged.
-const API_KEYS: &str = "api.key.";
+/// The keys of the server API, and the webhooks: each list is replaced as a whole. Their values are not logged.
+const WHOLE: [&str; 2] = ["api.key", "webhook"];
 
 /// Reloads the configuration at each SIGHUP.
 pub(super) struct Reload {
@@ -81,7 +82,7 @@ impl Reload {
             let is_immediate = IMMEDIATE.contains(&key.as_str()) || (stays_tls && CERTIFICATE.contains(&key.as_str()));
             match is_immediate {
                 true => changed.push(format!("{key}: {before} → {now}")),
-                false if key != SECRET && !key.starts_with(API_KEYS) => waiting.push(key),
+                false if key != SECRET && !WHOLE.iter().any(|whole| key.starts_with(whole)) => waiting.push(key),
                 false => {}
             }
         }
@@ -109,6 +110,11 @@ impl Reload {
         {
             changed.push("the keys of the server API".into());
         }
+        if let (Some(app_node), Some(webhooks)) = (&reloadable.app_node, new.webhooks)
+            && app_node.replace_webhooks(webhooks)
+        {
+            changed.push("the webhooks".into());
+        }
         match changed.is_empty() {
             true => info!("configuration reloaded; nothing changed that takes effect without a restart"),
             false => info!(changed = %changed.join(", "), "configuration reloaded"),
@@ -119,6 +125,7 @@ impl Reload {
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
         self.config.api.keys = read.api.keys;
+        self.config.webhooks = read.webhooks;
         if stays_tls {
             self.config.http.tls_cert = read.http.tls_cert;
             self.config.http.tls_key = read.http.tls_key;
@@ -140,6 +147,8 @@ struct NewFiles {
     keys: Option<NewKeys>,
     /// None without the server API.
     api_keys: Option<KeyRing>,
+    /// None without an app-node.
+    webhooks: Option<Webhooks>,
 }
 
 impl NewFiles {
@@ -148,11 +157,9 @@ impl NewFiles {
             Some(updater) => updater.read_keys(&now.io_node.token).await.context("[io-node.token]")?,
             None => None,
         };
-        let api_keys = reloadable
-            .api
-            .as_ref()
-            .map(|_| KeyRing::read(&now.api.keys))
-            .transpose()?;
+        let api_keys = reloadable.api.as_ref().map(|_| KeyRing::read(&now.api.keys)).transpose()?;
+        let app_node = reloadable.app_node.as_ref();
+        let webhooks = app_node.map(|_| Webhook::read_all(&now.webhooks)).transpose()?;
         // Last, so that the task that watches these files has no time to use newer ones in between.
         let certificate = match (&reloadable.tls, &now.http.tls_cert, &now.http.tls_key) {
             (Some(_), Some(certificate), Some(key)) => NewCertificate::read(certificate, key).map(Some),
@@ -162,6 +169,7 @@ impl NewFiles {
             certificate: certificate.context("[http] tls-cert, tls-key")?,
             keys,
             api_keys,
+            webhooks,
         })
     }
 }

@@ -77,7 +77,8 @@ pub struct Config {
     /// An app: a namespace bound to a component. Repeat the section for each namespace; in the environment, `0` is the first.
     #[serde(rename = "app")]
     pub apps: Vec<App>,
-    /// Another program that app-nodes tell of events. Repeat the section for each; in the environment, `0` is the first.
+    /// Another program that app-nodes tell of events. Repeat the section for each; in the environment, `0` is the first. SIGHUP reads them
+    /// again.
     #[serde(rename = "webhook")]
     pub webhooks: Vec<Webhook>,
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use crate::roles::app_node::{SigningSecret, WebhookEvent, WebhookSettings};
+use crate::roles::app_node::{SigningSecret, WebhookEvent, WebhookSettings, Webhooks};
 
 /// `[[webhook]]`: another program that app-nodes tell of events by HTTP, at least once each. Repeat the section for each. All app-nodes of a
 /// cluster need the same.
@@ -76,11 +76,20 @@ impl Default for Webhook {
 }
 
 impl Webhook {
-    /// The settings for app-nodes. Reads the file of the secret.
+    /// Reads the files of webhooks.
     ///
     /// # Errors
-    /// If there is no usable secret. The error does not contain it.
-    pub fn settings(&self) -> Result<WebhookSettings> {
+    /// If there is no usable secret, or a URL or a file cannot be used. The error does not contain the secret.
+    pub fn read_all(webhooks: &[Self]) -> Result<Webhooks> {
+        let settings = |webhook: &Self| {
+            webhook
+                .settings()
+                .with_context(|| format!("webhook {:?}", webhook.name))
+        };
+        Webhooks::new(webhooks.iter().map(settings).collect::<Result<Vec<_>>>()?)
+    }
+
+    fn settings(&self) -> Result<WebhookSettings> {
         let mut secrets = Vec::new();
         if let Some(secret) = &self.secret {
             secrets.push(SigningSecret::parse(secret.expose()).context("secret")?);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::config::{App, Config};
-use crate::roles::app_node::{self, AppNodeSettings, AppNodeSetup, AppSource, NativeApp};
+use crate::roles::app_node::{self, AppNodeSettings, AppNodeSetup, AppSource, NativeApp, Webhooks};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::{Compiler, Engine, EngineSettings, Native};
 use plugnode_transport::Transport;
@@ -97,7 +97,7 @@ impl AppNodeBuilder {
             settings: self.settings.clone(),
             native: native.collect(),
             apps,
-            webhooks: Vec::new(),
+            webhooks: Webhooks::default(),
             partitions: self.partitions,
             name,
         };

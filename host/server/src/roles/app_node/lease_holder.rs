@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,7 @@ pub(super) struct LeaseHolder {
     pub(super) transport: Transport,
     pub(super) apps: Arc<Apps>,
     pub(super) retries: Retries,
-    pub(super) webhooks: Arc<Webhooks>,
+    pub(super) webhooks: Arc<RwLock<Webhooks>>,
     pub(super) shutdown: Shutdown,
 }
 

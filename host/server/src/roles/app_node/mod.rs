@@ -47,6 +47,7 @@ mod webhooks;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::RwLock;
 use tracing::info;
 
 use self::apps::Apps;
@@ -55,14 +56,16 @@ use self::lease_holder::LeaseHolder;
 use self::rollouts::Rollouts;
 pub use self::settings::{AppNodeSettings, Retries};
 pub use self::setup::{AppNodeSetup, AppSource, NativeApp};
-use self::webhooks::Webhooks;
-pub use self::webhooks::{InvalidSecret, SigningSecret, WebhookEvent, WebhookSettings};
+pub use self::webhooks::{InvalidSecret, SigningSecret, WebhookEvent, WebhookSettings, Webhooks};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_transport::Transport;
 
-/// A running app-node. It stops when the shutdown that it was started with begins.
-pub struct AppNode;
+/// A running app-node. It stops when the shutdown that it was started with begins. Clones are handles of the same one.
+#[derive(Clone)]
+pub struct AppNode {
+    webhooks: Arc<RwLock<Webhooks>>,
+}
 
 impl AppNode {
     /// Starts the release in use of every app, joins the transport and begins to handle events. An app without releases gets
@@ -72,7 +75,7 @@ impl AppNode {
     /// # Errors
     /// If a component cannot be loaded or started, or the transport cannot be joined.
     pub async fn start(setup: AppNodeSetup, engine: Engine, transport: Transport, shutdown: &Shutdown) -> Result<Self> {
-        let webhooks = Arc::new(Webhooks::new(setup.webhooks)?);
+        let webhooks = Arc::new(RwLock::new(setup.webhooks));
         let mut apps = Apps::new(transport.nodes.lease_health(), transport.key_value.clone());
         for source in setup.apps {
             let namespace = source.settings.namespace.clone();
@@ -118,10 +121,20 @@ impl AppNode {
             transport,
             apps,
             retries: setup.settings.retries,
-            webhooks,
+            webhooks: webhooks.clone(),
             shutdown: shutdown.clone(),
         };
         shutdown.spawn(lease_holder.run(leases));
-        Ok(Self)
+        Ok(Self { webhooks })
+    }
+
+    /// Uses these webhooks from now on; attempts that are running go on as before. Returns whether any has changed.
+    pub fn replace_webhooks(&self, new: Webhooks) -> bool {
+        let mut webhooks = self.webhooks.write();
+        let has_changed = *webhooks != new;
+        if has_changed {
+            *webhooks = new;
+        }
+        has_changed
     }
 }

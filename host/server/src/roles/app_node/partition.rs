@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
@@ -34,7 +35,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     lease: Lease,
     apps: Arc<Apps>,
-    webhooks: Arc<Webhooks>,
+    webhooks: Arc<RwLock<Webhooks>>,
     retries: Retries,
     stopping: CancellationToken,
 ) {

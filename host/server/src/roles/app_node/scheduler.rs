@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ const OVERDUE_DELAY: Duration = Duration::from_millis(50);
 /// The events of a partition from delivery to commit.
 pub(super) struct Scheduler {
     apps: Arc<Apps>,
-    webhooks: Arc<Webhooks>,
+    webhooks: Arc<RwLock<Webhooks>>,
     /// Cancelled when deliveries to webhooks are left to the next owner.
     stopping: CancellationToken,
     retries: Retries,
@@ -72,7 +73,7 @@ impl Scheduler {
     /// `process_lookup`.
     pub(super) fn new(
         apps: Arc<Apps>,
-        webhooks: Arc<Webhooks>,
+        webhooks: Arc<RwLock<Webhooks>>,
         retries: Retries,
         patches: Patches,
         jobs: TaskTracker,
@@ -315,7 +316,7 @@ impl Scheduler {
             token: self.jobs.token(),
         };
         if WebhookDelivery::is(&job.event.kind) {
-            return self.webhooks.deliver(job, &self.stopping);
+            return self.webhooks.read().deliver(job, &self.stopping);
         }
         if let Some(app) = self.apps.get(&job.event.namespace) {
             return app.submit(job, running.trial.is_some());
@@ -520,7 +521,7 @@ impl Scheduler {
         let Delivery { id, event: of, .. } = &event.delivery;
         let app = self.apps.get(&of.namespace).map(|app| &app.settings);
         let namespace = app.map(|app| &app.namespace);
-        let mut records = self.webhooks.deliveries(*id, of, namespace, &verdict);
+        let mut records = self.webhooks.read().deliveries(*id, of, namespace, &verdict);
         records.retain(|delivery| !event.omitted_buckets.contains(&delivery.bucket));
         if let (Some(present), Some(app)) = (&event.present_in, app) {
             let (read, writes) = presence::records(present, *id, of, app, &event.omitted_buckets);

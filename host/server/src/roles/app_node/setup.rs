@@ -5,7 +5,7 @@ use plugnode_message::NodeId;
 use plugnode_runtime::{AppSettings, Native};
 
 use super::settings::AppNodeSettings;
-use super::webhooks::WebhookSettings;
+use super::webhooks::Webhooks;
 
 /// What an app-node is started with.
 pub struct AppNodeSetup {
@@ -18,7 +18,7 @@ pub struct AppNodeSetup {
     /// The apps that run handlers in native Rust.
     pub native: Vec<NativeApp>,
     /// The programs that are told of events.
-    pub webhooks: Vec<WebhookSettings>,
+    pub webhooks: Webhooks,
     /// Number of partitions of the transport.
     pub partitions: u16,
 }

@@ -189,7 +189,7 @@ async fn start_with(
             component: Ok(component.into()),
         }],
         native: Vec::new(),
-        webhooks: Vec::new(),
+        webhooks: Webhooks::default(),
         partitions: 4,
         settings: AppNodeSettings {
             kept_releases: 10,

@@ -37,11 +37,13 @@ const LONGEST_PUT_OFF: Duration = Duration::from_secs(300);
 const RELEASE: &str = "webhook";
 
 /// The webhooks of an app-node.
-#[derive(Default)]
-pub(super) struct Webhooks(HashMap<String, Arc<Webhook>>);
+#[derive(Default, PartialEq)]
+pub struct Webhooks(HashMap<String, Arc<Webhook>>);
 
 struct Webhook {
     settings: WebhookSettings,
+    /// The content of the file with the certificates to trust.
+    ca: Option<Vec<u8>>,
     receiver: Receiver,
 }
 
@@ -50,11 +52,10 @@ impl Webhooks {
     ///
     /// # Errors
     /// If a URL or a file cannot be used.
-    pub(super) fn new(settings: Vec<WebhookSettings>) -> Result<Self> {
+    pub fn new(settings: impl IntoIterator<Item = WebhookSettings>) -> Result<Self> {
         let webhook = |settings: WebhookSettings| {
-            let receiver = Receiver::new(&settings).with_context(|| format!("webhook {:?}", settings.name))?;
-            let name = settings.name.clone();
-            anyhow::Ok((name, Arc::new(Webhook { settings, receiver })))
+            let webhook = Webhook::new(settings.clone()).with_context(|| format!("webhook {:?}", settings.name))?;
+            anyhow::Ok((settings.name, Arc::new(webhook)))
         };
         Ok(Self(settings.into_iter().map(webhook).collect::<Result<_>>()?))
     }
@@ -122,10 +123,22 @@ impl Webhooks {
     }
 }
 
+impl PartialEq for Webhook {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.settings, &self.ca) == (&other.settings, &other.ca)
+    }
+}
+
 impl Webhook {
+    fn new(settings: WebhookSettings) -> Result<Self> {
+        let receiver = Receiver::new(&settings)?;
+        let ca = settings.ca.as_ref().map(std::fs::read).transpose().context("ca")?;
+        Ok(Self { settings, ca, receiver })
+    }
+
     /// Sends a delivery, and returns what follows.
     async fn send(&self, job: &Job, delivery: &WebhookDelivery) -> Effects {
-        let Self { settings, receiver } = self;
+        let Self { settings, receiver, .. } = self;
         let Err(error) = receiver.post(delivery).await else {
             metrics::WEBHOOKS_DELIVERED.increment();
             debug!(webhook = settings.name, id = %delivery.id, "delivered");

@@ -55,7 +55,7 @@ impl WebhookEvent {
 }
 
 /// The settings of a webhook.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookSettings {
     /// Its name, unique on the node. Deliveries are stored under it.
     pub name: String,
