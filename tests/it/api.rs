@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use plugnode_tests::{
     Client, Cluster, Node, RedisServer, component, repository, temp_folder, verb, within, within_minutes,
 };
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }";
+pub(crate) const SETTINGS: &str = "grants = { keyvalue = [\"default\"] }";
 pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
 const WEAK_KEY: &str = "fedcba9876543210fedcba9876543210";
 const API: &str = r#"
@@ -243,6 +245,25 @@ async fn api_works_over_redis() {
         let (io, _one, two) = tokio::join!(cluster.start_io(), cluster.start_app(), cluster.start_app());
         assert_api_works(&io, &Api::of(&two).await).await;
     }
+}
+
+/// A caller whose calls take long leaves room for those of others.
+#[tokio::test]
+async fn key_cannot_take_all_calls() {
+    let settings = API
+        .replace("max-body", "max-calls = 4\nmax-body")
+        .replace("\"/shop/{id}\"", "\"*\"");
+    let node = Node::run(&format!("{settings}{}", app("/", &component("faulty")))).await;
+    let api = Api::of(&node).await;
+    let long = json!({ "kind": "faulty.quiet/1", "wait": "acknowledged", "timeout-ms": 60_000 });
+    let mut running = FuturesUnordered::from_iter((0..4).map(|_| api.post("event", &long)));
+    // The key of the others has one of four for itself; two are for any.
+    let refused = running.next().await.expect("one is refused");
+    assert_eq!((refused.status, running.len()), (503, 3), "{refused:?}");
+    let headers = format!("Authorization: Bearer {WEAK_KEY}\r\nContent-Type: application/json\r\n");
+    let sent = api.send("POST", "/api/v1/publish", &headers, br#"{"all":true,"event":"e"}"#);
+    let other = within("the API answers", sent).await.expect("it listens");
+    assert_eq!(other.status, 200, "{other:?}");
 }
 
 /// Scripts answer custom events with what their listeners return, and later by the id.

@@ -88,7 +88,7 @@ impl ConfigSource {
 /// When one cannot be used.
 pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
     config.http.read_tls()?;
-    KeyRing::read(&config.api.keys)?;
+    KeyRing::read(&config.api)?;
     let tokens = &config.io_node.token;
     if config.has(Role::IoNode) && tokens.has_key() {
         check_keys(tokens).await.context("[io-node.token]")?;

@@ -22,8 +22,9 @@ use plugnode_server::roles::app_node::Webhooks;
 use plugnode_server::roles::io_node::NewKeys;
 
 /// Keys that take effect at once.
-const IMMEDIATE: [&str; 6] = [
+const IMMEDIATE: [&str; 7] = [
     "log.level",
+    "api.max-calls",
     "io-node.max-clients-per-address",
     "io-node.connects-per-second",
     "io-node.events-per-second",
@@ -125,6 +126,7 @@ impl Reload {
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
         self.config.api.keys = read.api.keys;
+        self.config.api.max_calls = read.api.max_calls;
         self.config.webhooks = read.webhooks;
         if stays_tls {
             self.config.http.tls_cert = read.http.tls_cert;
@@ -157,7 +159,7 @@ impl NewFiles {
             Some(updater) => updater.read_keys(&now.io_node.token).await.context("[io-node.token]")?,
             None => None,
         };
-        let api_keys = reloadable.api.as_ref().map(|_| KeyRing::read(&now.api.keys)).transpose()?;
+        let api_keys = reloadable.api.as_ref().map(|_| KeyRing::read(&now.api)).transpose()?;
         let app_node = reloadable.app_node.as_ref();
         let webhooks = app_node.map(|_| Webhook::read_all(&now.webhooks)).transpose()?;
         // Last, so that the task that watches these files has no time to use newer ones in between.

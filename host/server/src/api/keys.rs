@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::settings::ApiKey;
+use super::settings::{ApiKey, ApiSettings};
 use plugnode_message::namespaces::Namespaces;
 
 /// Bytes of a secret, at least.
@@ -39,9 +40,13 @@ pub enum Permission {
     Event,
 }
 
-/// The keys.
-#[derive(Debug, Default)]
-pub struct KeyRing(Vec<Key>);
+/// The keys, and the calls that they may have running.
+#[derive(Debug)]
+pub struct KeyRing {
+    keys: Vec<Key>,
+    /// Room for calls of any key; each key has room of its own besides, so that none takes all.
+    shared: Semaphore,
+}
 
 /// A key.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub(super) struct Key {
     rate: Gcra,
     /// The theoretical arrival time of the next call.
     arrival: Mutex<Option<Instant>>,
+    /// Room for calls of this key alone.
+    own: Semaphore,
 }
 
 impl KeyRing {
@@ -62,10 +69,11 @@ impl KeyRing {
     ///
     /// # Errors
     /// If a key cannot be read or used. The error does not contain the secret.
-    pub fn read(settings: &[ApiKey]) -> Result<Self> {
+    pub fn read(settings: &ApiSettings) -> Result<Self> {
+        let own = settings.max_calls / 2 / settings.keys.len().max(1);
         let mut keys: Vec<Key> = Vec::new();
-        for key in settings {
-            let key = Key::read(key).with_context(|| format!("[[api.key]] {:?}", key.name))?;
+        for key in &settings.keys {
+            let key = Key::read(key, own).with_context(|| format!("[[api.key]] {:?}", key.name))?;
             for other in &keys {
                 ensure!(
                     key.digests.iter().all(|digest| !other.digests.contains(digest)),
@@ -76,7 +84,8 @@ impl KeyRing {
             }
             keys.push(key);
         }
-        Ok(Self(keys))
+        let shared = Semaphore::new(settings.max_calls - own * keys.len());
+        Ok(Self { keys, shared })
     }
 
     /// The key with this secret.
@@ -84,7 +93,7 @@ impl KeyRing {
         let digest: [u8; 32] = Sha256::digest(secret).into();
         let mut found = None;
         // All are compared, and all bytes of each.
-        for (number, key) in self.0.iter().enumerate() {
+        for (number, key) in self.keys.iter().enumerate() {
             for known in &key.digests {
                 let difference = known
                     .iter()
@@ -100,17 +109,22 @@ impl KeyRing {
 
     /// Whether the keys of both have the same secrets, in the same order.
     pub(super) fn has_same_secrets(&self, other: &Self) -> bool {
-        let digests = |ring: &Self| ring.0.iter().map(|key| key.digests.clone()).collect::<Vec<_>>();
+        let digests = |ring: &Self| ring.keys.iter().map(|key| key.digests.clone()).collect::<Vec<_>>();
         digests(self) == digests(other)
     }
 
     pub(super) fn get(&self, number: usize) -> &Key {
-        &self.0[number]
+        &self.keys[number]
+    }
+
+    /// Room for a call of this key until it is dropped. None: too many are running.
+    pub(super) fn room<'a>(&'a self, key: &'a Key) -> Option<SemaphorePermit<'a>> {
+        key.own.try_acquire().or_else(|_| self.shared.try_acquire()).ok()
     }
 }
 
 impl Key {
-    fn read(settings: &ApiKey) -> Result<Self> {
+    fn read(settings: &ApiKey, own: usize) -> Result<Self> {
         let mut digests = Vec::new();
         if let Some(secret) = &settings.key {
             digests.push(digest_of(secret.expose().as_bytes())?);
@@ -132,6 +146,7 @@ impl Key {
             permissions: settings.permissions.clone(),
             rate: Gcra::new(settings.calls_per_second, settings.burst_seconds),
             arrival: Mutex::default(),
+            own: Semaphore::new(own),
         })
     }
 

@@ -46,7 +46,7 @@ pub struct ApiSetup {
     /// Settings of `[api]`.
     pub settings: ApiSettings,
     /// The keys of the settings.
-    pub keys: KeyRing,
+    pub keys: Arc<KeyRing>,
     /// Namespaces that an app serves, each with the channels whose presence is kept.
     pub namespaces: Namespaces<Vec<NamePattern>>,
     /// Time-outs of the port; the others of these settings are not used.
@@ -70,7 +70,7 @@ impl ApiSetup {
                 .map_err(anyhow::Error::msg)?;
         }
         Ok(Self {
-            keys: KeyRing::read(&settings.keys)?,
+            keys: Arc::new(KeyRing::read(settings)?),
             settings: settings.clone(),
             namespaces,
             http: HttpSettings {

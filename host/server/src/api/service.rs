@@ -14,7 +14,6 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use parking_lot::RwLock;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 use tokio::time::{self, timeout, timeout_at};
 
 use super::ApiSetup;
@@ -47,17 +46,14 @@ pub(super) struct ApiService(Arc<Inner>);
 struct Inner {
     keys: RwLock<Arc<KeyRing>>,
     member: Member,
-    calls: Semaphore,
     setup: ApiSetup,
 }
 
 impl ApiService {
-    pub(super) fn new(mut setup: ApiSetup, member: Member) -> Self {
-        let keys = std::mem::take(&mut setup.keys);
+    pub(super) fn new(setup: ApiSetup, member: Member) -> Self {
         Self(Arc::new(Inner {
-            keys: RwLock::new(Arc::new(keys)),
+            keys: RwLock::new(setup.keys.clone()),
             member,
-            calls: Semaphore::new(setup.settings.max_calls),
             setup,
         }))
     }
@@ -113,11 +109,10 @@ impl Inner {
         let answer_media = Media::for_answer(request.headers(), media)?;
         let idempotency = idempotency_key(request.headers())?.map(str::to_owned);
         // Also bounds the memory of bodies.
-        let Ok(_permit) = self.calls.try_acquire() else {
-            return Err(Problem::unavailable(
-                "too many calls are running; send again, or raise [api] max-calls",
-            ));
-        };
+        let room = keys.room(key);
+        let _room = room.ok_or_else(|| {
+            Problem::unavailable("too many calls of this key are running; send again, or raise [api] max-calls")
+        })?;
         let body = self.body(request).await?;
         let payload = media.read(&body)?;
         let plan = plan(operation, &payload, self.setup.settings.max_batch)?;

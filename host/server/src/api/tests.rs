@@ -6,7 +6,7 @@ use super::keys::{KeyRing, Permission};
 use super::media::Media;
 use super::plan::{Plan, Work, plan};
 use super::problem::Problem;
-use super::settings::ApiKey;
+use super::settings::{ApiKey, ApiSettings};
 use super::{openapi, request};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -184,10 +184,28 @@ fn key(secret: &str) -> ApiKey {
     }
 }
 
+fn ring(keys: Vec<ApiKey>) -> anyhow::Result<KeyRing> {
+    KeyRing::read(&ApiSettings {
+        keys,
+        max_calls: 9,
+        ..ApiSettings::default()
+    })
+}
+
+#[test]
+fn key_leaves_room_for_calls_of_others() {
+    let ring = ring(vec![key(&"a".repeat(32)), key(&"b".repeat(32))]).unwrap();
+    let all_of = |number| -> Vec<_> { std::iter::from_fn(|| ring.room(ring.get(number))).collect() };
+    let (one, other) = (all_of(0), all_of(1));
+    assert_eq!((one.len(), other.len()), (7, 2));
+    drop(one);
+    assert_eq!(all_of(1).len(), 5);
+}
+
 #[test]
 fn key_has_its_permissions_namespaces_and_rate() {
     let secret = "0123456789abcdef0123456789abcdef";
-    let ring = KeyRing::read(&[key(secret)]).unwrap();
+    let ring = ring(vec![key(secret)]).unwrap();
     assert_eq!(ring.find(b"0123456789abcdef0123456789abcdeF"), None);
     let key = ring.get(ring.find(secret.as_bytes()).unwrap());
     assert!(key.may(Permission::Publish) && !key.may(Permission::Event));
@@ -205,7 +223,7 @@ fn weak_or_shared_secret_is_refused_without_being_shown() {
         vec![key(secret), key(secret)],
         vec![key("0123456789abcdef 0123456789abcdef")],
     ] {
-        let error = format!("{:#}", KeyRing::read(&keys).unwrap_err());
+        let error = format!("{:#}", ring(keys).unwrap_err());
         assert!(
             error.contains("[[api.key]]") && !error.contains("hunter2") && !error.contains("0123"),
             "{error}"
