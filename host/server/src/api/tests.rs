@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::keys::{KeyRing, Permission};
 use super::media::Media;
-use super::plan::{Plan, Work, plan};
+use super::plan::{MAX_DEPTH, Plan, Work, plan};
 use super::problem::Problem;
 use super::settings::{ApiKey, ApiSettings};
 use super::{openapi, request};
@@ -91,6 +91,26 @@ fn problems_name_the_field() {
     }
     let item = json!({ "all": true, "event": "e" });
     assert_eq!(refused(Publish, &json!([item, item, item, item])).0, 413);
+}
+
+#[test]
+fn arguments_and_data_have_a_depth_that_handlers_can_read() {
+    for (operation, before, field) in [
+        (Permission::Publish, r#""all":true,"event":"e","args""#, "args"),
+        (Permission::Event, r#""kind":"a/1","data""#, "data"),
+    ] {
+        let planned = |depth| {
+            let body = format!("{{{before}:{}{}}}", "[".repeat(depth), "]".repeat(depth));
+            plan(operation, &Media::Json.read(&body.into()).unwrap(), 3)
+        };
+        planned(MAX_DEPTH).unwrap();
+        let problem = planned(MAX_DEPTH + 1).unwrap_err();
+        assert_eq!(
+            (problem.status.as_u16(), problem.body.field.as_deref()),
+            (422, Some(field))
+        );
+        assert!(problem.body.detail.contains("900 levels"), "{problem:?}");
+    }
 }
 
 #[test]
