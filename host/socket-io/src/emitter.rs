@@ -36,8 +36,8 @@ pub enum EmitterError {
     /// The namespace, as the channel names it, is not that of the packet.
     #[error("the packet is for another namespace than its channel")]
     Namespace,
-    /// It names too many rooms, or one with too long a name.
-    #[error("it names more than {MAX_ROOMS} rooms, or a room with a name of more than {MAX_NAME} bytes")]
+    /// It names too many rooms, or one with too long a name or none.
+    #[error("it names more than {MAX_ROOMS} rooms, or a room whose name does not have 1 to {MAX_NAME} bytes")]
     Rooms,
     /// A request that only servers of Socket.IO understand.
     #[error("a request of type {0} is for servers of Socket.IO; plugnode answers none of these")]
@@ -200,7 +200,7 @@ fn scope(rooms: &[Room]) -> Result<Scope, EmitterError> {
 
 /// The sockets in these rooms. The id of a socket is a room with only this socket.
 fn selection(rooms: &[Room]) -> Result<Selection, EmitterError> {
-    if rooms.len() > MAX_ROOMS || rooms.iter().any(|room| room.0.len() > MAX_NAME) {
+    if rooms.len() > MAX_ROOMS || rooms.iter().any(|room| !(1..=MAX_NAME).contains(&room.0.len())) {
         return Err(EmitterError::Rooms);
     }
     let names = || rooms.iter().map(|room| room.0.as_str());
@@ -426,6 +426,15 @@ mod tests {
         let refused = decoded("socket.io-request#/#", rooms(MAX_ROOMS + 1).as_bytes());
         assert_eq!(refused, Err(EmitterError::Rooms));
         assert!(decoded("socket.io-request#/#", rooms(MAX_ROOMS).as_bytes()).is_ok());
+        for nameless in [
+            r#"{"type":2,"opts":{},"rooms":["a",""]}"#,
+            r#"{"type":3,"sid":"s","room":""}"#,
+            r#"{"type":4,"opts":{"rooms":[""]}}"#,
+            r#"{"type":4,"opts":{"rooms":["a"],"except":[""]}}"#,
+        ] {
+            let refused = decoded("socket.io-request#/#", nameless.as_bytes());
+            assert_eq!(refused, Err(EmitterError::Rooms), "{nameless}");
+        }
     }
 
     #[test]
