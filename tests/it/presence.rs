@@ -203,6 +203,19 @@ async fn presence_is_right_after_kills_of_nodes() {
     becomes(&mut watcher, "room/1", &all[..here.len()]).await;
 }
 
+#[tokio::test]
+async fn app_node_that_keeps_other_channels_says_so() {
+    let redis = RedisServer::start().await;
+    let component = component("faulty");
+    let with = cluster(&redis.url(), 1, &component);
+    let without = Cluster::new(redis.url()).app("/", &component, crate::api::SETTINGS);
+    let (io, app) = tokio::join!(with.start_io(), without.start_app());
+    let mut ada = Client::connect(&io).await;
+    ada.ask("join", &[json!("room/1")]).await;
+    let line = app.logged("give all nodes the same presence.channels").await;
+    assert!(line.contains("room/1"), "{line}");
+}
+
 fn cluster(url: &str, shards: u16, component: &Path) -> Cluster {
     Cluster::new(url)
         .transport(&format!("shards = {shards}\nlease-ms = 1500"))

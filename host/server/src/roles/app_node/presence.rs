@@ -5,10 +5,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use plugnode_message::{
-    ChannelChange, Event, EventId, EventKind, KeyChange, KeyValue, Namespace, PresenceRecord, PresentIn, Read,
+    Channel, ChannelChange, Event, EventId, EventKind, KeyChange, KeyValue, Namespace, PresenceRecord, PresentIn, Read,
     SessionId, Text, index_bucket, presence_bucket,
 };
+use plugnode_process::log_limiter;
 use plugnode_runtime::AppSettings;
 
 /// Largest index entry that is read: the names of the channels of one client.
@@ -19,6 +22,17 @@ pub(super) fn subject(event: &Event) -> Option<&SessionId> {
     let is_concerned = matches!(event.kind, EventKind::Channels(_) | EventKind::Disconnect(_));
     let client = event.client.as_ref().filter(|_| is_concerned)?;
     Some(&client.id)
+}
+
+/// Warns of a channel whose presence the io-node keeps and this app-node does not.
+pub(super) fn warn_of_other_channels(change: &ChannelChange, app: &AppSettings) {
+    let kept = &app.handler.presence.channels;
+    let is_kept = |channel: &Channel| kept.iter().any(|pattern| pattern.matches(channel.as_str()));
+    if let Some(channel) = change.joined.iter().find(|channel| !is_kept(channel))
+        && log_limiter::allows(&app.namespace, "presence differs")
+    {
+        warn!(app = %app.namespace, %channel, "the io-node keeps the presence of a channel that this app-node does not; give all nodes the same presence.channels");
+    }
 }
 
 /// Reads the channels that a client is in.

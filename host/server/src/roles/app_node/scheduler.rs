@@ -240,8 +240,11 @@ impl Scheduler {
     fn carry_out(&mut self, id: EventId, event: Arc<Event>, goes_on: bool) {
         let effects = match &event.kind {
             EventKind::Call(call) => calls::effects(call, id),
-            EventKind::Channels(_) => {
+            EventKind::Channels(change) => {
                 let app = self.apps.get(&event.namespace);
+                if let Some(app) = &app {
+                    presence::warn_of_other_channels(change, &app.settings);
+                }
                 let is_for_handler = app.is_some_and(|app| app.settings.handler.presence.events);
                 (!is_for_handler).then(Effects::default)
             }
