@@ -37,7 +37,6 @@ scenarios! {
     fences_app_node_resumed_after_its_lease: "app-node-zombie" in 1;
     survives_rolling_restart_of_app_nodes: "app-nodes-restarted" in 1;
     survives_app_node_churn: "app-nodes-come-and-go" in 3;
-    survives_killed_api_nodes: "api-nodes-killed" in 3;
     survives_killed_io_nodes: "io-nodes-killed" in 1;
     fences_io_node_resumed_after_its_lease: "io-node-zombie" in 1;
     survives_rolling_restart_of_io_nodes: "io-nodes-restarted" in 1;

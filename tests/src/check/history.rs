@@ -238,6 +238,8 @@ pub struct Publishes {
     pub sent: Vec<u64>,
     /// The number of the last one that was accepted.
     pub accepted: usize,
+    /// Attempts that were repeated.
+    pub repeated: usize,
     /// The status by which the last one was refused for good.
     pub refused: Option<u16>,
 }

@@ -56,7 +56,10 @@ pub(super) async fn run(
                     break;
                 }
                 // While it is ending, or has no room.
-                Ok(Ok(429 | 503)) | Ok(Err(_)) | Err(_) => turn += 1,
+                Ok(Ok(429 | 503)) | Ok(Err(_)) | Err(_) => {
+                    publishes.repeated += 1;
+                    turn += 1;
+                }
                 Ok(Ok(status)) => {
                     publishes.refused = Some(status);
                     return publishes;

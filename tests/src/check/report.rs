@@ -119,6 +119,7 @@ impl Report {
             "increments": counts.increments,
             "deliveries": counts.deliveries,
             "publishes": counts.publishes,
+            "repeated": counts.repeated,
             "published": counts.published,
             "found": found.collect::<Map<_, _>>(),
             "violations": violations.collect::<Vec<_>>(),
@@ -158,8 +159,8 @@ impl fmt::Display for Report {
         if counts.publishes > 0 {
             writeln!(
                 f,
-                "publishes     {} accepted, {} deliveries to watchers",
-                counts.publishes, counts.published
+                "publishes     {} accepted, {} attempts repeated, {} deliveries to watchers",
+                counts.publishes, counts.repeated, counts.published
             )?;
         }
         writeln!(

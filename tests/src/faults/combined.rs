@@ -96,11 +96,11 @@ impl CombinedFaults {
         for place in 0..3 {
             if !self.bed.apps[place].is_running() {
                 let next = self.start("app-node", place).await;
-                self.bed.replace_app(place, next);
+                self.bed.replace_app(place, next).await;
             }
             if !self.bed.ios[place].is_running() {
                 let next = self.start("io-node", place).await;
-                self.bed.replace_io(place, next);
+                self.bed.replace_io(place, next).await;
             }
         }
     }

@@ -55,7 +55,7 @@ async fn assert_recovered(bed: &mut Testbed, deployer: &Deployer) {
     bed.await_progress().await;
     let next = bed.cluster.start_app().await;
     bed.apps[1].kill9().await;
-    bed.replace_app(1, next);
+    bed.replace_app(1, next).await;
     bed.await_progress().await;
     deployer.assert_in_use().await;
     bed.wait(1_000..2_000).await;

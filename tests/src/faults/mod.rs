@@ -106,12 +106,11 @@ macro_rules! scenarios {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 35] = scenarios! {
+pub const SCENARIOS: [Scenario; 34] = scenarios! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
     "app-nodes-come-and-go" => nodes::app_nodes_come_and_go,
-    "api-nodes-killed" => nodes::api_nodes_killed,
     "io-nodes-killed" => nodes::io_nodes_killed,
     "io-node-zombie" => nodes::io_node_zombie,
     "io-nodes-restarted" => nodes::io_nodes_restarted,

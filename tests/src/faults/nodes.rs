@@ -14,20 +14,6 @@ const LONG_LEASE: Duration = Duration::from_secs(10);
 /// Pause after which a node has lost its lease without knowing it, in milliseconds.
 const ZOMBIE: std::ops::Range<u64> = 4_200..4_600;
 
-/// The server API of each node.
-const API: &str = r#"
-[api]
-listen = "127.0.0.1:0"
-
-[[api.key]]
-name = "publisher"
-key = "0123456789abcdef0123456789abcdef"
-namespaces = ["/"]
-permissions = ["publish"]
-calls-per-second = 10000
-"#;
-const API_KEY: &str = "0123456789abcdef0123456789abcdef";
-
 async fn bed(plan: Plan, lease: Duration, ios: usize, apps: usize) -> (RedisServer, Testbed) {
     let redis = Redis::new().start().await;
     let bed = Testbed::of(cluster(redis.url(), plan, lease), plan, ios, apps).await;
@@ -55,36 +41,11 @@ pub(super) async fn app_nodes_killed(plan: Plan) -> Report {
                 true => bed.cluster.start_as("app-node", &format!("app-{}", victim + 1)).await,
                 false => bed.cluster.start_app().await,
             };
-            bed.replace_app(victim, next);
+            bed.replace_app(victim, next).await;
         }
         bed.await_progress().await;
     }
     bed.finish_undisturbed("app-nodes-killed").await
-}
-
-/// Kills app-nodes that serve the server API, and replaces them, while programs publish through it.
-pub(super) async fn api_nodes_killed(plan: Plan) -> Report {
-    let redis = Redis::new().start().await;
-    let mut bed = Testbed::of(cluster(redis.url(), plan, LEASE).settings(API), plan, 2, 3).await;
-    for app in &bed.apps {
-        bed.check.add_api(&app.api_url().await);
-    }
-    bed.check.publish(API_KEY);
-    for _ in 0..plan.rounds * 2 {
-        bed.wait(300..1_000).await;
-        let victim = bed.random.below(3);
-        bed.apps[victim].kill9().await;
-        let next = bed.cluster.start_app().await;
-        bed.check.add_api(&next.api_url().await);
-        bed.replace_app(victim, next);
-        bed.await_progress().await;
-    }
-    let report = bed.finish_undisturbed("api-nodes-killed").await;
-    assert!(
-        report.verdict.counts.publishes > 40,
-        "too few publishes for a verdict: {report}"
-    );
-    report
 }
 
 /// Pauses an app-node until its partitions have moved; resumed, it tries to commit the events that it had begun.
@@ -111,7 +72,7 @@ pub(super) async fn app_nodes_restarted(plan: Plan) -> Report {
         bed.apps[round % 2].terminate();
         let status = bed.apps[round % 2].ended().await;
         assert!(status.success(), "an app-node did not shut down cleanly: {status}");
-        bed.replace_app(round % 2, next);
+        bed.replace_app(round % 2, next).await;
         bed.await_progress().await;
     }
     let report = bed.finish_undisturbed("app-nodes-restarted").await;
@@ -154,7 +115,7 @@ pub(super) async fn io_nodes_killed(plan: Plan) -> Report {
             }
             false => bed.cluster.start_io().await,
         };
-        bed.replace_io(victim, next);
+        bed.replace_io(victim, next).await;
         bed.await_progress().await;
     }
     let report = bed.finish("io-nodes-killed").await;
@@ -189,7 +150,7 @@ pub(super) async fn io_nodes_restarted(plan: Plan) -> Report {
         bed.ios[round % 2].terminate();
         let status = bed.ios[round % 2].ended().await;
         assert!(status.success(), "an io-node did not shut down cleanly: {status}");
-        bed.replace_io(round % 2, next);
+        bed.replace_io(round % 2, next).await;
         bed.await_progress().await;
     }
     bed.finish("io-nodes-restarted").await

@@ -129,7 +129,7 @@ pub(super) async fn app_nodes_killed(plan: Plan) -> Report {
                 // Under the name of the killed node, whose lease may still run.
                 _ => bed.cluster.start_as("app-node", &format!("app-{}", victim + 1)).await,
             };
-            bed.replace_app(victim, next);
+            bed.replace_app(victim, next).await;
         };
         let (answer, ()) = tokio::join!(console.deploy(&build, &[]), disturb);
         rollout.record_success(&answer, now);

@@ -25,6 +25,23 @@ const COUNTERS: usize = 8;
 const INCREMENTS: f64 = 0.05;
 /// Share of messages that set a timer: after an outage all waiting messages are handled at once, and a client's timers are limited.
 const TIMERS: f64 = 0.1;
+/// Publishes of each publisher per second, as a share of the messages of a client.
+const PUBLISHES: f64 = 0.25;
+/// Fewest publishes of a scenario for a verdict.
+const FEWEST_PUBLISHES: usize = 10;
+/// The server API, which each node serves.
+const API: &str = r#"
+[api]
+listen = "127.0.0.1:0"
+
+[[api.key]]
+name = "publisher"
+key = "0123456789abcdef0123456789abcdef"
+namespaces = ["/"]
+permissions = ["publish"]
+calls-per-second = 10000
+"#;
+const API_KEY: &str = "0123456789abcdef0123456789abcdef";
 /// Log lines of each process that are printed after a violation.
 const LINES: usize = 40;
 
@@ -60,7 +77,11 @@ pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cl
 pub(super) fn cluster_of(url: impl Into<String>, app: &str) -> Cluster {
     Cluster::new(url)
         .app("/", &component("recorder"), app)
-        .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
+        .settings(&settings())
+}
+
+fn settings() -> String {
+    format!("[io-node]\nrefuse-after-ms = {}\n{API}\n", REFUSE_AFTER.as_millis())
 }
 
 impl Testbed {
@@ -78,9 +99,8 @@ impl Testbed {
 
     /// One process with all roles on the memory transport, listed as an app-node.
     pub(super) async fn alone(plan: Plan) -> Self {
-        let settings = format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis());
         let app = app("/", &component("recorder"), APP);
-        let node = Node::run(&format!("{settings}\n{app}")).await;
+        let node = Node::run(&(settings() + &app)).await;
         Self::with(Cluster::new("memory:"), plan, Vec::new(), vec![node]).await
     }
 
@@ -160,13 +180,15 @@ impl Testbed {
     }
 
     /// Replaces an app-node that has ended.
-    pub(super) fn replace_app(&mut self, place: usize, node: Node) {
+    pub(super) async fn replace_app(&mut self, place: usize, node: Node) {
+        self.check.add_api(&node.api_url().await);
         let ended = std::mem::replace(&mut self.apps[place], node);
         self.past.push(ended.log());
     }
 
     /// Replaces an io-node that has ended; clients may connect to the new one.
-    pub(super) fn replace_io(&mut self, place: usize, node: Node) {
+    pub(super) async fn replace_io(&mut self, place: usize, node: Node) {
+        self.check.add_api(&node.api_url().await);
         self.check.add_url(&node.url()).expect("it is a URL");
         let ended = std::mem::replace(&mut self.ios[place], node);
         self.past.push(ended.log());
@@ -202,6 +224,10 @@ impl Testbed {
             println!("{}", logs(&ios, &apps, &past));
             println!("{}", unexpected_dead_letters(&self.cluster).await);
         }
+        assert!(
+            report.verdict.counts.publishes > FEWEST_PUBLISHES,
+            "too few publishes for a verdict: {report}"
+        );
         report
     }
 
@@ -235,14 +261,20 @@ async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
         timers: TIMERS,
         // Each publish waits for the lease of a killed node.
         publishers: 16,
+        publish_rate: plan.rate * PUBLISHES,
         refuse_after: REFUSE_AFTER,
         patience: PATIENCE,
         seed: plan.seed,
         ..Default::default()
     });
-    check
+    let mut check = check
         .await
-        .unwrap_or_else(|error| panic!("cannot check the cluster: {error:#}\n{}", logs(ios, apps, &[])))
+        .unwrap_or_else(|error| panic!("cannot check the cluster: {error:#}\n{}", logs(ios, apps, &[])));
+    for node in ios.iter().chain(apps) {
+        check.add_api(&node.api_url().await);
+    }
+    check.publish(API_KEY);
+    check
 }
 
 fn logs(ios: &[Node], apps: &[Node], past: &[String]) -> String {

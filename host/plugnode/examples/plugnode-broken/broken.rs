@@ -82,7 +82,7 @@ struct BrokenInbox {
     whole: Arc<dyn Inbox>,
     fault: Fault,
     counter: Arc<HitCounter>,
-    /// Messages held back until the next event of their client.
+    /// Messages and calls held back until the next event of their client or order.
     held: Mutex<HashMap<SessionId, Event>>,
     /// Messages that are refused each time they are offered.
     refused: Mutex<HashSet<AckId>>,
@@ -93,6 +93,9 @@ impl Inbox for BrokenInbox {
     async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>> {
         if self.fault == Fault::TakeRefused {
             return self.refuse_some(events).await;
+        }
+        if self.fault == Fault::DoubleCall {
+            return self.forget_some(events).await;
         }
         let events = events.into_iter().flat_map(|event| self.pass(event)).collect();
         self.whole.ingest(events).await
@@ -124,6 +127,21 @@ impl BrokenInbox {
         refused.extend(self.whole.ingest(passed).await?);
         // In the order of the call.
         Ok(events.into_iter().filter(|event| refused.contains(event)).collect())
+    }
+
+    /// Takes some calls in without their idempotency keys, and says that they are refused.
+    async fn forget_some(&self, mut events: Vec<Event>) -> Result<Vec<Event>> {
+        let mut forgotten = Vec::new();
+        for event in &mut events {
+            if self.is_hit(event)
+                && let EventKind::Call(call) = &mut event.kind
+            {
+                call.key = None;
+                forgotten.push(event.clone());
+            }
+        }
+        forgotten.extend(self.whole.ingest(events).await?);
+        Ok(forgotten)
     }
 
     fn refuses(&self, event: &Event) -> bool {
@@ -164,13 +182,10 @@ impl BrokenInbox {
             return vec![event];
         }
         match self.fault {
-            Fault::LoseEvent | Fault::LoseConnection | Fault::LoseDisconnect => Vec::new(),
-            Fault::SwapEvents | Fault::LateEvent => {
-                let client = event.client.as_ref().expect("a message has a client").id.clone();
-                self.held
-                    .lock()
-                    .expect("the lock is not poisoned")
-                    .insert(client, event);
+            Fault::LoseEvent | Fault::LoseConnection | Fault::LoseDisconnect | Fault::LoseCall => Vec::new(),
+            Fault::SwapEvents | Fault::LateEvent | Fault::SwapCalls => {
+                let order = order(&event).expect("a message or a call has an order").clone();
+                self.held.lock().expect("the lock is not poisoned").insert(order, event);
                 Vec::new()
             }
             // A second disconnect would be ignored, so a ghost connects the client again before it.
@@ -185,7 +200,7 @@ impl BrokenInbox {
             return None;
         }
         let mut held = self.held.lock().expect("the lock is not poisoned");
-        held.remove(&event.client.as_ref()?.id)
+        held.remove(order(event)?)
     }
 
     fn is_hit(&self, event: &Event) -> bool {
@@ -196,9 +211,20 @@ impl BrokenInbox {
             ) => COUNTED.contains(&event.as_ref()) && self.counter.hits_message(),
             (Fault::LoseConnection | Fault::DoubleConnection, EventKind::Connection(_))
             | (Fault::LoseDisconnect | Fault::DoubleDisconnect, EventKind::Disconnect(_))
-            | (Fault::DoubleTimer, EventKind::Timer { .. }) => self.counter.hits_client(),
+            | (Fault::DoubleTimer, EventKind::Timer { .. })
+            | (Fault::LoseCall | Fault::DoubleCall | Fault::SwapCalls, EventKind::Call(_)) => {
+                self.counter.hits_client()
+            }
             _ => false,
         }
+    }
+}
+
+/// What an event is in the order of: its client, or what its call names.
+fn order(event: &Event) -> Option<&SessionId> {
+    match &event.kind {
+        EventKind::Call(call) => Some(&call.order),
+        _ => event.client.as_ref().map(|client| &client.id),
     }
 }
 

@@ -54,11 +54,17 @@ pub(crate) enum Fault {
     LoseTimer,
     /// A timer fires twice.
     DoubleTimer,
+    /// A call of the server API is accepted and not carried out.
+    LoseCall,
+    /// A call of the server API whose outcome the caller does not learn is carried out again when it is repeated.
+    DoubleCall,
+    /// A call of the server API is carried out after the next one of its order.
+    SwapCalls,
 }
 
 impl Fault {
     /// All faults with their names.
-    pub(crate) const ALL: [(&str, Self); 22] = [
+    pub(crate) const ALL: [(&str, Self); 25] = [
         ("lose-event", Self::LoseEvent),
         ("double-event", Self::DoubleEvent),
         ("swap-events", Self::SwapEvents),
@@ -81,6 +87,9 @@ impl Fault {
         ("lose-failure", Self::LoseFailure),
         ("lose-timer", Self::LoseTimer),
         ("double-timer", Self::DoubleTimer),
+        ("lose-call", Self::LoseCall),
+        ("double-call", Self::DoubleCall),
+        ("swap-calls", Self::SwapCalls),
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {

@@ -90,6 +90,8 @@ pub struct CheckedCounts {
     pub deliveries: usize,
     /// Publishes that the server API accepted,
     pub publishes: usize,
+    /// attempts at them that were repeated,
+    pub repeated: usize,
     /// and their deliveries to watchers.
     pub published: usize,
 }
@@ -170,6 +172,7 @@ impl CheckedCounts {
             increments: history.counters.iter().sum(),
             deliveries: history.traces.iter().map(|trace| trace.deliveries.len()).sum(),
             publishes: history.publishes.iter().map(|publishes| publishes.accepted).sum(),
+            repeated: history.publishes.iter().map(|publishes| publishes.repeated).sum(),
             published: history.watches.iter().map(|watch| watch.publishes.len()).sum(),
         }
     }

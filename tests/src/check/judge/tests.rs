@@ -606,7 +606,7 @@ fn publishes_arrive_once_and_in_order() {
         history.publishes = vec![Publishes {
             sent: vec![1, 6, 7, 8, 9],
             accepted: 4,
-            refused: None,
+            ..Publishes::default()
         }];
         history.watches[0].stayed = stayed;
         history.watches[0].publishes = heard.iter().map(|number| (0, *number)).collect();
