@@ -248,9 +248,8 @@ async fn talk(
         for command in commands.expect("this io-node is a member") {
             match command {
                 Command::Ack { id, .. } => {
-                    if done.fetch_add(1, Ordering::Relaxed) < messages {
-                        events.push(message(&id.client, &io_node, id.number + 1));
-                    }
+                    let is_more_to_do = done.fetch_add(1, Ordering::Relaxed) < messages;
+                    events.extend(is_more_to_do.then(|| message(&id.client, &io_node, id.number + 1)));
                 }
                 Command::Publish { .. } => heard += 1,
                 _ => {}
