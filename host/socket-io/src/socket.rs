@@ -16,8 +16,9 @@ use crate::awaited_acks::AwaitedAcks;
 use crate::codec::Revision;
 use crate::connection;
 use crate::encoded::EncodedPacket;
-use crate::incarnation::{EventSource, Incarnation, PendingEvent};
+use crate::incarnation::Incarnation;
 use crate::namespace::NamespaceSockets;
+use crate::pending_event::{EventSource, PendingEvent};
 use crate::registry::NamespaceRegistry;
 use crate::requests::{ReplyTo, Requests};
 use plugnode_message::{

@@ -98,12 +98,12 @@ async fn one(redis: &Redis, id: EventId) -> Result<Option<DeadLetter>> {
 /// Appends a dead letter's event to the log again.
 async fn retry(redis: &Redis, id: EventId) -> Result<RetryResult> {
     match find(redis, id).await? {
-        Some((shard, entry, letter)) => revive_entry(redis, &shard, &entry, letter).await,
+        Some((shard, entry, letter)) => retry_entry(redis, &shard, &entry, letter).await,
         None => Ok(RetryResult::Unknown),
     }
 }
 
-async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: StoredLetter) -> Result<RetryResult> {
+async fn retry_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: StoredLetter) -> Result<RetryResult> {
     let id = letter.id;
     let LetterContent::Event(event) = letter.content else {
         return Ok(RetryResult::Foreign);
@@ -121,7 +121,7 @@ async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: Store
         shard.log_of(""),
         shard.wake(""),
     ];
-    let answer: String = redis.change(shard, &scripts::REVIVE, &keys, &arguments).await;
+    let answer: String = redis.change(shard, &scripts::RETRY_LETTER, &keys, &arguments).await;
     match answer.as_str() {
         "queued" => {
             trim_without(redis, shard, taken_out(entry)).await;
@@ -214,7 +214,7 @@ async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepCursor>) -> Resul
         let Some(stored) = self::letter(redis, &shard, &entry) else {
             continue;
         };
-        let result = revive_entry(redis, &shard, &entry, stored).await?;
+        let result = retry_entry(redis, &shard, &entry, stored).await?;
         swept.letters.push((letter.id, Some(result)));
     }
     delete_entries(redis, &shard, &deleted).await?;

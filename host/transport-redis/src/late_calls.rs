@@ -172,7 +172,7 @@ async fn repeated_ingest_call_gets_the_same_answer() {
 }
 
 #[tokio::test]
-async fn late_join_neither_revives_nor_fences() {
+async fn late_join_restores_and_fences_nothing() {
     let bench = Bench::start().await;
     let (first, second) = (bench.epoch().await, bench.epoch().await);
     assert_eq!(bench.join("a@io", &first, " ").await, "joined");
@@ -325,23 +325,23 @@ async fn foreign_id_in_the_log_stops_no_event() {
 }
 
 #[tokio::test]
-async fn repeated_revival_takes_effect_once_and_is_answered_alike() {
+async fn repeated_retry_takes_effect_once_and_is_answered_alike() {
     let bench = Bench::start().await;
     assert_eq!(bench.join("a@io", &bench.epoch().await, " ").await, "joined");
     let id: String = bench.ask(&["XADD", "{test:0}:dead", "*", "d", "letter"]).await;
     let event = encode(&event());
-    let revive = async |call: &str| -> String {
+    let retry = async |call: &str| -> String {
         let names = ["dead", "in", "owner", "who", "clock", "log:0"];
         let keys = names.map(|name| bench.shard.key(name));
         let written = batch::write(std::iter::once((Partition(0), &event)));
         let prefixes = [bench.shard.log_of(""), bench.shard.wake("")];
         let arguments = [bytes_of(&id), "0".into(), Bytes::new(), written, bytes_of(call)];
         let arguments = [&arguments[..], &prefixes].concat();
-        bench.redis.link.run(&scripts::REVIVE, &keys, &arguments).await
+        bench.redis.link.run(&scripts::RETRY_LETTER, &keys, &arguments).await
     };
     let mut answers = Vec::new();
     for call in ["one", "one", "two"] {
-        answers.push(revive(call).await);
+        answers.push(retry(call).await);
     }
     assert_eq!(answers, ["queued", "queued", "unknown"]);
     assert_eq!(bench.log().await, 1);

@@ -43,7 +43,7 @@ scripts! {
     APPLY_FORWARDED = ("apply_forwarded", " flags=allow-oom", "sizes"),
     DISCONNECT_LOST = ("disconnect_lost", " flags=allow-oom", "log", "view"),
     DEAD_LETTER = ("dead_letter"),
-    REVIVE = ("revive", "", "log"),
+    RETRY_LETTER = ("retry_letter", "", "log"),
     POST_BOARD = ("post_board"),
     PUT_COMPONENT = ("put_component"),
     PUT_PART = ("put_part"),

@@ -32,7 +32,7 @@ impl Bench {
         LogReader::start(&self.redis, self.shard.clone(), "test", CancellationToken::new())
     }
 
-    /// Appends an event of this size, as a dead letter that is revived.
+    /// Appends an event of this size, as a dead letter that is retried.
     async fn append(&self, at: u64, bytes: usize) {
         let letter = self.server.ask(&["XADD", "{test:0}:dead", "*", "d", ""]).await.unwrap();
         let letter: String = redis::from_redis_value(letter).unwrap();
@@ -57,7 +57,7 @@ impl Bench {
             self.shard.log_of(""),
             self.shard.wake(""),
         ];
-        let answer: String = self.redis.link.run(&scripts::REVIVE, &keys, &arguments).await;
+        let answer: String = self.redis.link.run(&scripts::RETRY_LETTER, &keys, &arguments).await;
         assert_eq!(answer, "queued");
     }
 
