@@ -140,7 +140,7 @@ async fn nodes_of_one_machine_share_compiled_component() {
     let made = fs::metadata(file).expect("the file exists").len();
 
     let second = Node::run(&config).await;
-    second.logged("component was compiled before").await;
+    second.logged("compiled component taken from the cache").await;
     assert!(!second.log().contains("component compiled"), "{}", second.log());
     assert_eq!(compiled(&cache), std::slice::from_ref(file));
     assert_eq!(fs::metadata(file).expect("the file exists").len(), made);

@@ -90,11 +90,12 @@ impl Timer {
         rest.is_empty().then_some((due_ms, timer))
     }
 
-    /// Fires a timer that was due at `due_ms`. Missed periods become one event.
+    /// Fires a timer that was due at `due_ms`. Missed periods become one event, due at the last of them.
     pub fn fire(self, due_ms: u64, now_ms: u64) -> Firing {
         let period = self.period_ms.map(|period| period.max(1));
         let missed = period.map_or(0, |period| now_ms.saturating_sub(due_ms) / period);
-        let next = period.map(|period| self.record(due_ms + (missed + 1) * period));
+        let due_ms = due_ms.saturating_add(missed * period.unwrap_or_default());
+        let next = period.map(|period| self.record(due_ms.saturating_add(period)));
         let fired = Fired {
             key: self.key,
             due_ms,
@@ -188,11 +189,11 @@ mod tests {
             let EventKind::Timer { fired, .. } = event.kind else {
                 panic!("it is a timer's")
             };
-            (fired.missed, firing.next.and_then(|next| due_of(&next)))
+            (fired.due_ms, fired.missed, firing.next.and_then(|next| due_of(&next)))
         };
-        assert_eq!(missed(1_000), (0, Some(1_100)));
-        assert_eq!(missed(1_099), (0, Some(1_100)));
-        assert_eq!(missed(1_350), (3, Some(1_400)));
+        assert_eq!(missed(1_000), (1_000, 0, Some(1_100)));
+        assert_eq!(missed(1_099), (1_000, 0, Some(1_100)));
+        assert_eq!(missed(1_350), (1_300, 3, Some(1_400)));
         assert_eq!(timer(None).fire(1_000, 9_000).next, None);
     }
 

@@ -272,7 +272,7 @@ impl AppReleases {
     }
 
     pub(crate) fn next_number(&self) -> u64 {
-        self.newest() + 1
+        self.newest().saturating_add(1)
     }
 
     /// Whether the newest release of `known` is among these.

@@ -45,7 +45,7 @@ pub(crate) struct CallState {
     pub(crate) namespace: Namespace,
     /// Client of the event, if it has one.
     pub(crate) client: Option<Client>,
-    /// The kind of the call, by which commands are accepted.
+    /// Kind of the call: it decides which commands are allowed.
     kind: CallKind,
     /// Whether the client waits to be admitted or refused.
     awaits_admission: bool,

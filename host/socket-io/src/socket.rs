@@ -179,7 +179,7 @@ impl Socket {
         state.stage = Stage::Open;
         let codec = &self.namespace.context.codec;
         let packet = codec.connected(self.namespace(), self.sid, self.connection.revision);
-        // In one step: whoever finds the socket sends behind this packet, and whoever has seen the client connect finds the socket.
+        // In one step: a sender that finds the socket sends behind this packet, and a sender that has seen the client connect finds it.
         self.namespace
             .add_connected(self.id.clone(), self.clone(), || self.send(packet));
     }

@@ -26,8 +26,8 @@ pub(crate) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
     let address = serde_json::json!({
         "host": node.host, "port": node.port, "probes": probes, "scheme": node.scheme, "path": node.path,
     });
-    let (member, membership) = IoMembership::join(redis, node.id, &address.to_string()).await?;
-    let outbox = RedisOutbox::new(redis, &member, membership.clone());
+    let (member, membership, broadcasts) = IoMembership::join(redis, node.id, &address.to_string()).await?;
+    let outbox = RedisOutbox::new(redis, &member, membership.clone(), broadcasts);
     let inbox = RedisInbox::new(redis, member, membership);
     Ok(IoSession {
         inbox: Arc::new(inbox),

@@ -41,7 +41,7 @@ mod io_node;
 mod key_value;
 mod keys;
 #[cfg(test)]
-mod late_calls;
+mod late_calls_tests;
 mod linger;
 mod membership;
 mod nodes;

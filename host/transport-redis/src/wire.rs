@@ -23,6 +23,9 @@ pub(crate) const OUTBOX_SETTLED: &str = "s";
 /// Field of an io-node's own outbox entry: the broadcasts before it, see lua/shared/outbox.lua.
 pub(crate) const OUTBOX_ORDER: &str = "a";
 
+/// Field of a broadcast: the bytes ever written there, see lua/shared/outbox.lua.
+pub(crate) const BROADCAST_BYTES: &str = "b";
+
 /// A dead letter in Redis.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredLetter {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxBudget {
     /// Entries that wait for one io-node. Beyond it, commits with commands for it wait. An io-node that stays above it for as long as
-    /// `lease-ms` is removed from the cluster, and its clients reconnect. Over Redis, broadcasts have as much room besides.
+    /// `lease-ms` is removed from the cluster, and its clients reconnect. Over Redis, each shard holds as many broadcasts again, which all io-nodes share.
     #[serde(rename = "outbox")]
     pub entries: usize,
     /// Bytes of the entries in `outbox`.

@@ -1,4 +1,4 @@
-//! The seam of dead letters: events that were given up, and their budget.
+//! The part of the transport for dead letters: events that were given up, and their budget.
 //!
 //! Each app has a budget, and each client a share of it. Over the budget the oldest letters are dropped: the client's own if the client
 //! exceeds its share, else the app's. So no client displaces the letters of others, and no app those of another app.

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The lease of this member expired, and others have its work. Drop everything in flight and join again.
-    #[error("this node was fenced: its lease expired, and other nodes took its work")]
+    #[error("this node was fenced: its lease expired or its outbox stayed full, and other nodes took its work")]
     Fenced,
     /// The transport lost data, among them this member's registration or its events. Drop everything in flight and join again.
     #[error("the transport lost data, and this node's registration with them")]

@@ -1,4 +1,4 @@
-//! The seam of events: io-nodes and app-nodes join it to exchange events and commands.
+//! The part of the transport for events: io-nodes and app-nodes join it to exchange events and commands.
 
 use async_trait::async_trait;
 

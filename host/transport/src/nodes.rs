@@ -1,4 +1,4 @@
-//! The seam of nodes: the members of the cluster, their reports, and the backlog.
+//! The part of the transport for nodes: the members of the cluster, their reports, and the number of open events.
 
 use async_trait::async_trait;
 

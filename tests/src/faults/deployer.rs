@@ -80,7 +80,7 @@ impl Deployer {
     /// Deploys a good build and asserts that it comes into use. `now` is the time of the request by the history's clock.
     ///
     /// # Panics
-    /// When it does not.
+    /// If the deploy fails.
     pub async fn deploy_good(&mut self, now: u64, args: &[&str]) -> CommandResult {
         let build = self.build();
         let answer = self.console.deploy(&build, args).await;
@@ -90,7 +90,7 @@ impl Deployer {
         answer
     }
 
-    /// Records a release that may have answered, whatever the outcome.
+    /// Records a release that may have answered, also if its deploy failed.
     pub fn record(&mut self, answer: &CommandResult, now: u64) {
         if answer.release() > 0 {
             self.requested.insert(answer.digest(), now);
@@ -105,7 +105,7 @@ impl Deployer {
     /// Deploys a build with a flaw, and asserts that it fails with a reason and that the release in use stays.
     ///
     /// # Panics
-    /// When it does not.
+    /// If the flawed build comes into use, or the failure names no reason.
     pub async fn deploy_flawed(&mut self, flaw: Flaw, args: &[&str]) -> CommandResult {
         let build = flaw.of(self.build());
         let answer = self.console.deploy(&build, args).await;

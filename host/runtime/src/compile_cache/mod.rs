@@ -85,7 +85,7 @@ impl CompileCache {
     pub(crate) async fn get_cached(&self, digest: &Digest) -> Option<Component> {
         match self.find(&self.file_name(digest)).await {
             Ok(CacheEntry::Loaded(component)) => {
-                tracing::info!(component = digest.short(), "component was compiled before");
+                tracing::info!(component = digest.short(), "compiled component taken from the cache");
                 Some(component)
             }
             _ => None,
@@ -96,7 +96,7 @@ impl CompileCache {
     /// compiler.
     pub(crate) async fn get(&self, digest: &Digest, bytes: &Bytes) -> Result<Component, LoadError> {
         if let CacheEntry::Loaded(component) = self.find(&self.file_name(digest)).await? {
-            tracing::info!(component = digest.short(), "component was compiled before");
+            tracing::info!(component = digest.short(), "compiled component taken from the cache");
             return Ok(component);
         }
         let lock = self.lock(digest).await?;

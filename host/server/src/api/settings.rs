@@ -21,8 +21,8 @@ pub struct ApiSettings {
     pub max_body: Size,
     /// Number of items in one request.
     pub max_batch: usize,
-    /// Requests that may run at once. Half of them are divided among the keys; the other half is for whoever comes first. One more is
-    /// answered 503.
+    /// Requests that may run at once. Half of them are divided among the keys; the other half is for all keys, first come, first served. One
+    /// more is answered 503.
     pub max_calls: usize,
     /// Time for the transport to accept a call; then the answer is 503.
     #[serde(rename = "accept-timeout-ms", with = "Millis")]

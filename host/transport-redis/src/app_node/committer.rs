@@ -156,7 +156,8 @@ impl Committer {
             warn!(
                 io_node = name,
                 shard = self.shard.number,
-                "an io-node has not read its outbox for a whole lease and loses its place, so that others are served"
+                "the outbox of an io-node, or the broadcasts that it has to read, stayed full for a whole lease: it loses its place, so that commits \
+                 go on; if this repeats, raise [transport] outbox, or find what slows the io-node"
             );
         }
     }

@@ -21,6 +21,7 @@ use crate::membership::member::{Member, Role};
 use crate::membership::name_claim::{NameClaim, NameHolder};
 use crate::redis::Redis;
 use crate::scripts;
+use crate::stream::EntryId;
 use plugnode_message::NodeId;
 use plugnode_process::Backoff;
 use plugnode_transport::{Result, TransportError};
@@ -46,16 +47,17 @@ pub(crate) struct IoMembership {
 }
 
 impl IoMembership {
-    /// Joins in all shards. Clients reach the io-node at this address (JSON).
+    /// Joins in all shards. Clients reach the io-node at this address (JSON). Returns for each shard the last broadcast that it need
+    /// not read.
     ///
     /// # Errors
     /// If another io-node holds the name.
-    pub(crate) async fn join(redis: &Redis, name: NodeId, address: &str) -> Result<(Member, Arc<Self>)> {
+    pub(crate) async fn join(redis: &Redis, name: NodeId, address: &str) -> Result<(Member, Arc<Self>, Vec<EntryId>)> {
         let mut pause = Backoff::new(REJOIN.0, REJOIN.1);
-        let member = loop {
+        let (member, last_broadcast) = loop {
             let member = Member::new(redis, ROLE, name.clone());
             match enter(redis, &redis.layout.shard(0), &member, address).await {
-                Ok(()) => break member,
+                Ok(last_broadcast) => break (member, last_broadcast),
                 Err(TransportError::Fenced) => sleep(pause.next_delay()).await,
                 Err(taken) => return Err(taken),
             }
@@ -83,15 +85,16 @@ impl IoMembership {
                 preferred_partitions: membership.preferred_partitions.clone(),
                 left: left.clone(),
             };
-            shards.push(shard.run(entered));
+            shards.push(shard.run(last_broadcast, entered));
             joined.push(has_entered);
         }
         redis
             .shutdown
             .spawn(renew(member.clone(), shards, Arc::downgrade(&membership), fenced));
         // If it is fenced before it has joined everywhere, the session reports that.
-        let _ = try_join_all(joined).await;
-        Ok((member, membership))
+        let broadcasts = try_join_all(joined).await;
+        let broadcasts = broadcasts.unwrap_or_else(|_| vec![EntryId::default(); usize::from(layout.shards)]);
+        Ok((member, membership, broadcasts))
     }
 
     /// Reason of its loss.
@@ -144,8 +147,9 @@ struct ShardMembership {
 }
 
 impl ShardMembership {
-    /// Joins (in shard 0 that is done already), signals it, and renews the membership until it is lost or left.
-    async fn run(self, entered: oneshot::Sender<()>) -> Result<()> {
+    /// Joins, signals it with the last earlier broadcast, and renews the membership until it is lost or left. In shard 0 it has
+    /// joined already, after this broadcast.
+    async fn run(self, mut last_broadcast: EntryId, entered: oneshot::Sender<EntryId>) -> Result<()> {
         let Self {
             redis,
             shard,
@@ -157,10 +161,10 @@ impl ShardMembership {
             tokio::select! {
                 // If the call has taken effect all the same, its lease expires.
                 () = left.cancelled() => return Ok(()),
-                entered = enter(redis, shard, member, "") => entered?,
+                entered = enter(redis, shard, member, "") => last_broadcast = entered?,
             }
         }
-        let _ = entered.send(());
+        let _ = entered.send(last_broadcast);
         let mut heartbeat = Heartbeat::new(redis, shard, member, Role::Io);
         let mut known = Arc::default();
         loop {
@@ -192,11 +196,11 @@ impl ShardMembership {
     }
 }
 
-/// Joins one shard once its name is free.
+/// Joins one shard once its name is free, and returns the last broadcast there.
 ///
 /// # Errors
 /// If a living io-node holds the name, or this incarnation's epoch is too old.
-async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> Result<()> {
+async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> Result<EntryId> {
     let live = [shard.live(&member.id), shard.outbox(&member.id)];
     let names = |names: &[&str]| names.iter().map(|name| shard.key(name)).collect::<Vec<_>>();
     let keys = [
@@ -224,7 +228,7 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> 
         let answer: Vec<String> = redis.change(shard, &scripts::JOIN_IO, &keys, &arguments).await;
         let words: Vec<&str> = answer.iter().map(String::as_str).collect();
         match words[..] {
-            ["joined"] => return Ok(()),
+            ["joined", last_broadcast] => return Ok(last_broadcast.parse().unwrap_or_default()),
             ["held", incarnation, deadline, left] => {
                 let holder = NameHolder {
                     incarnation: incarnation.into(),

@@ -41,9 +41,10 @@ pub(crate) struct RedisOutbox {
 }
 
 impl RedisOutbox {
-    pub(crate) fn new(redis: &Redis, member: &Member, membership: Arc<IoMembership>) -> Self {
+    /// Reads from these broadcasts on, one for each shard.
+    pub(crate) fn new(redis: &Redis, member: &Member, membership: Arc<IoMembership>, broadcasts: Vec<EntryId>) -> Self {
         let (sender, commands) = mpsc::channel(WAITING);
-        for shard in redis.layout.all() {
+        for (shard, read) in redis.layout.all().zip(broadcasts) {
             let reader = OutboxReader {
                 redis: redis.clone(),
                 link: Link::for_waiting(redis.server.clone()),
@@ -54,7 +55,10 @@ impl RedisOutbox {
                 read_key: shard.outbox_read(&member.id),
                 bytes: 0,
                 cursor: EntryId::default(),
-                broadcasts: BroadcastCursor::default(),
+                broadcasts: BroadcastCursor {
+                    read,
+                    ..BroadcastCursor::default()
+                },
                 shard,
             };
             redis.shutdown.spawn(reader.run());
@@ -103,9 +107,11 @@ struct OutboxReader {
 /// Position in the broadcasts of a shard.
 #[derive(Default)]
 struct BroadcastCursor {
-    /// Last one read. Its major part is the number of bytes read.
+    /// Last one read.
     read: EntryId,
-    /// Number of bytes that were reported as read.
+    /// Number of bytes ever written up to it.
+    bytes: u64,
+    /// Number of bytes that were reported as read, and trimmed.
     reported: u64,
     /// Number of entries read since.
     unreported: usize,
@@ -135,7 +141,7 @@ impl OutboxReader {
             }
             let is_empty = entries.own.is_empty() && entries.broadcasts.is_empty();
             let entries = entries.in_order();
-            // Entries of one call wait for each other.
+            // If nothing could be ordered, the read ended inside a call: the next one reads more.
             count = match entries.fields.is_empty() && !is_empty {
                 true => 2 * count,
                 false => read_count.entries(),
@@ -149,15 +155,15 @@ impl OutboxReader {
         }
     }
 
-    /// Begins behind the broadcasts that were written before this io-node had joined.
+    /// Asks how many bytes of broadcasts this io-node has read, or need not read, as far as Redis knows.
     async fn find_broadcasts(&mut self) {
         let [_, _, readers] = self.shard.broadcasts();
         let mut ask = redis::cmd("ZSCORE");
         ask.arg(&readers[..]).arg(&self.member);
         // None if the io-node was fenced meanwhile.
-        let read: Option<u64> = self.redis.link.ask(&ask).await;
-        self.broadcasts.reported = read.unwrap_or_default();
-        self.broadcasts.read = (self.broadcasts.reported, u64::MAX).into();
+        let bytes: Option<u64> = self.redis.link.ask(&ask).await;
+        self.broadcasts.bytes = bytes.unwrap_or_default();
+        self.broadcasts.reported = self.broadcasts.bytes;
     }
 
     /// Reads entries behind the cursors, and trims its own up to the cursor in the same round trip.
@@ -176,7 +182,7 @@ impl OutboxReader {
         }
         let mut entries = self.read(trim, count).await;
         // Redis 7.0 answers a read that has waited with the one stream that ended the wait. The next read does not wait.
-        if entries.broadcasts.is_empty() && entries.wait_for_broadcasts(self.broadcasts.read.major) {
+        if entries.broadcasts.is_empty() && entries.wait_for_broadcasts(self.broadcasts.bytes) {
             entries = self.read(Vec::new(), count).await;
         }
         entries.has_more_own = entries.own.len() >= count;
@@ -211,38 +217,43 @@ impl OutboxReader {
     /// Moves the cursors behind these entries.
     fn advance(&mut self, entries: &OrderedEntries) {
         self.cursor = entries.own.unwrap_or(self.cursor);
-        if let Some(read) = entries.broadcast {
-            self.broadcasts.read = read;
+        if let Some((read, bytes)) = entries.broadcast {
+            (self.broadcasts.read, self.broadcasts.bytes) = (read, bytes);
         }
         for field in &entries.fields {
+            let is_order = &field.name[..] == OUTBOX_ORDER.as_bytes();
             match field.is_broadcast {
                 true => self.broadcasts.unreported += 1,
-                false if &field.name[..] != OUTBOX_ORDER.as_bytes() => self.bytes += field.value.len() as u64,
+                false if !is_order => self.bytes += field.value.len() as u64,
                 false => {}
             }
         }
     }
 
-    /// Reports the broadcasts read, if they are many or have not been reported for a while.
+    /// Reports the broadcasts read, if they are many or have not been reported for a while, until they are trimmed.
     async fn report_broadcasts(&mut self) {
+        let budget = &self.redis.settings.common.outbox;
         let BroadcastCursor {
             read,
+            bytes,
             reported,
             unreported,
             reported_at,
         } = &mut self.broadcasts;
-        let budget = &self.redis.settings.common.outbox;
         let is_due = reported_at.is_none_or(|at| at.elapsed() >= REPORT_AFTER);
-        let bytes = read.major - *reported;
-        let is_much = bytes >= (budget.bytes / REPORT_PART) as u64 || *unreported >= budget.entries / REPORT_PART;
-        if bytes == 0 || !(is_due || is_much) {
+        let is_much = bytes.abs_diff(*reported) >= (budget.bytes / REPORT_PART) as u64
+            || *unreported >= budget.entries / REPORT_PART;
+        if *bytes == *reported || !(is_due || is_much && *unreported > 0) {
             return;
         }
-        (*reported, *unreported, *reported_at) = (read.major, 0, Some(Instant::now()));
-        let [all, _, readers] = self.shard.broadcasts();
-        let arguments = [bytes_of(&self.member), bytes_of(*reported)];
-        let keys = [self.shard.key("io"), all, readers];
-        self.redis.link.run::<()>(&scripts::NOTE_READ, &keys, &arguments).await;
+        let [all, all_in, readers] = self.shard.broadcasts();
+        let keys = [self.shard.key("io"), all, all_in, readers];
+        let arguments = [bytes_of(&self.member), bytes_of(*bytes), bytes_of(read.next())];
+        let is_trimmed: bool = self.redis.link.run(&scripts::NOTE_READ, &keys, &arguments).await;
+        if is_trimmed {
+            *reported = *bytes;
+        }
+        (*unreported, *reported_at) = (0, Some(Instant::now()));
     }
 
     /// Checks the cursors after a reconnect, and sets them back if the server has lost entries.
@@ -251,7 +262,7 @@ impl OutboxReader {
         let own = newest(&self.redis.link, &self.key).await;
         let all = newest(&self.redis.link, &broadcasts).await;
         let has_lost_own = own < self.cursor;
-        if !has_lost_own && all.major >= self.broadcasts.read.major {
+        if !has_lost_own && all >= self.broadcasts.read {
             return false;
         }
         warn!(
@@ -265,7 +276,7 @@ impl OutboxReader {
         self.forget_open_events();
         self.cursor = self.cursor.min(own);
         self.broadcasts.read = self.broadcasts.read.min(all);
-        self.broadcasts.reported = self.broadcasts.reported.min(all.major);
+        self.find_broadcasts().await;
         true
     }
 

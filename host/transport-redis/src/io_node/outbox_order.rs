@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::stream::{Entry, EntryId};
-use crate::wire::{OUTBOX_COMMANDS, OUTBOX_ORDER};
+use crate::wire::{BROADCAST_BYTES, OUTBOX_COMMANDS, OUTBOX_ORDER};
 
 /// Entries of both streams that one read has found.
 #[derive(Default)]
@@ -33,8 +33,8 @@ pub(crate) struct OrderedEntries {
     pub(crate) fields: Vec<OutboxField>,
     /// Last one of its own.
     pub(crate) own: Option<EntryId>,
-    /// Last broadcast.
-    pub(crate) broadcast: Option<EntryId>,
+    /// Last broadcast, and the bytes ever written up to it.
+    pub(crate) broadcast: Option<(EntryId, u64)>,
 }
 
 impl OutboxEntries {
@@ -46,9 +46,9 @@ impl OutboxEntries {
     /// Puts in order what nothing older can precede. The rest is to be read again.
     pub(crate) fn in_order(mut self) -> OrderedEntries {
         let mut ordered = OrderedEntries::default();
-        let last_broadcast = self.broadcasts.back().map_or(0, |entry| entry.id.major);
+        let last_broadcast = self.broadcasts.back().map_or(0, bytes_of_broadcasts);
         loop {
-            let next = self.broadcasts.front().map(|entry| entry.id.major);
+            let next = self.broadcasts.front().map(bytes_of_broadcasts);
             match (self.own.front().map(broadcasts_around), next) {
                 (None, None) => return ordered,
                 (None, Some(_)) if self.has_more_own => return ordered,
@@ -58,10 +58,15 @@ impl OutboxEntries {
                 }
                 (Some((_, after)), _) if self.may_lack_broadcasts && after > last_broadcast => return ordered,
                 // A call that wrote to both streams.
-                (Some((_, after)), Some(next)) if next <= after => {
+                (Some(call), Some(next)) if next <= call.1 => {
+                    let own = self.own.iter().take_while(|entry| broadcasts_around(entry) == call);
+                    let own = own.count();
+                    if own == self.own.len() && self.has_more_own {
+                        return ordered;
+                    }
                     let first = ordered.fields.len();
-                    ordered.take_own(&mut self.own);
-                    ordered.take_broadcasts(&mut self.broadcasts, after);
+                    (0..own).for_each(|_| ordered.take_own(&mut self.own));
+                    ordered.take_broadcasts(&mut self.broadcasts, call.1);
                     ordered.fields[first..].sort_by_key(|field| run_number(&field.name));
                 }
                 (Some(_), _) => ordered.take_own(&mut self.own),
@@ -80,8 +85,8 @@ impl OrderedEntries {
 
     /// Takes the broadcasts that end at this number of bytes at most.
     fn take_broadcasts(&mut self, broadcasts: &mut VecDeque<Entry>, up_to: u64) {
-        while let Some(entry) = broadcasts.pop_front_if(|entry| entry.id.major <= up_to) {
-            self.broadcast = Some(entry.id);
+        while let Some(entry) = broadcasts.pop_front_if(|entry| bytes_of_broadcasts(entry) <= up_to) {
+            self.broadcast = Some((entry.id, bytes_of_broadcasts(&entry)));
             self.add(entry, true);
         }
     }
@@ -98,7 +103,7 @@ impl OrderedEntries {
     }
 }
 
-/// The bytes of broadcasts before the call of an io-node's own entry, and those after it. A foreign entry follows none.
+/// The bytes of broadcasts before the call of an io-node's own entry, and those after it: 0 if they cannot be read.
 fn broadcasts_around(entry: &Entry) -> (u64, u64) {
     let order = entry
         .get(OUTBOX_ORDER)
@@ -106,6 +111,14 @@ fn broadcasts_around(entry: &Entry) -> (u64, u64) {
     let (before, after) = order.map_or(("", ""), |order| order.split_once(' ').unwrap_or((order, order)));
     let [before, after] = [before, after].map(|bytes| bytes.parse().unwrap_or_default());
     (before, after.max(before))
+}
+
+/// The bytes of broadcasts up to this one: 0 if they cannot be read.
+fn bytes_of_broadcasts(entry: &Entry) -> u64 {
+    let bytes = entry
+        .get(BROADCAST_BYTES)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok());
+    bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
 }
 
 /// Number of a run of commands in its call; 0 for another field.
@@ -119,24 +132,29 @@ fn run_number(field: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn own(id: u64, order: &str, runs: &[u64]) -> Entry {
-        let order = (OUTBOX_ORDER.into(), order.to_owned().into());
-        let mut entry = broadcast(id, runs);
-        entry.fields.insert(0, order);
-        entry
-    }
-
-    fn broadcast(id: u64, runs: &[u64]) -> Entry {
+    fn entry(id: u64, (name, value): (&'static str, String), runs: &[u64]) -> Entry {
         let run = |number: &u64| (format!("c{number}").into(), format!("{id}").into());
         Entry {
             id: (id, 0).into(),
-            fields: runs.iter().map(run).collect(),
+            fields: [(name.into(), value.into())]
+                .into_iter()
+                .chain(runs.iter().map(run))
+                .collect(),
         }
+    }
+
+    fn own(id: u64, order: &str, runs: &[u64]) -> Entry {
+        entry(id, (OUTBOX_ORDER, order.to_owned()), runs)
+    }
+
+    /// A broadcast whose id is the number of bytes up to it.
+    fn broadcast(bytes: u64, runs: &[u64]) -> Entry {
+        entry(bytes, (BROADCAST_BYTES, bytes.to_string()), runs)
     }
 
     /// Runs in order, each as the id of its entry and its number.
     fn runs(ordered: &OrderedEntries) -> Vec<(u64, u64)> {
-        let runs = ordered.fields.iter().filter(|field| field.name != OUTBOX_ORDER);
+        let runs = ordered.fields.iter().filter(|field| field.name.starts_with(b"c"));
         runs.map(|field| (field.entry.major, run_number(&field.name))).collect()
     }
 
@@ -172,7 +190,7 @@ mod tests {
         assert_eq!(runs(&ordered), all);
         assert_eq!(
             (ordered.own, ordered.broadcast),
-            (Some((1_003, 0).into()), Some((60, 0).into()))
+            (Some((1_003, 0).into()), Some(((60, 0).into(), 60)))
         );
 
         // More of its own may be older than the last broadcast.
@@ -192,8 +210,21 @@ mod tests {
         assert_eq!(runs(&ordered), all[..2]);
         assert_eq!(
             (ordered.own, ordered.broadcast),
-            (Some((1_001, 0).into()), Some((20, 0).into()))
+            (Some((1_001, 0).into()), Some(((20, 0).into(), 20)))
         );
+    }
+
+    #[test]
+    fn entries_of_one_call_stay_together() {
+        let entries = |has_more_own| OutboxEntries {
+            own: [own(1, "0", &[0]), own(2, "0 20", &[0, 2]), own(3, "0 20", &[4])].into(),
+            broadcasts: [broadcast(10, &[1]), broadcast(20, &[3, 5])].into(),
+            has_more_own,
+            may_lack_broadcasts: false,
+        };
+        let all = [(1, 0), (2, 0), (10, 1), (2, 2), (20, 3), (3, 4), (20, 5)];
+        assert_eq!(runs(&entries(false).in_order()), all);
+        assert_eq!(runs(&entries(true).in_order()), all[..1]);
     }
 
     #[test]
@@ -210,9 +241,10 @@ mod tests {
                 own(4, "70", &[0]),
             ]
             .into(),
-            broadcasts: [broadcast(60, &[0])].into(),
+            broadcasts: [foreign(50, "x"), broadcast(60, &[0])].into(),
             ..OutboxEntries::default()
         };
-        assert_eq!(runs(&entries.in_order()), [(1, 0), (2, 0), (3, 0), (60, 0), (4, 0)]);
+        let all = [(50, 0), (1, 0), (2, 0), (3, 0), (60, 0), (4, 0)];
+        assert_eq!(runs(&entries.in_order()), all);
     }
 }

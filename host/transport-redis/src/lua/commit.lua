@@ -16,7 +16,7 @@
 --            unkept:   field of `kept`; for committed events
 --            unbegun:  field of `begun`; for committed events
 --            ends:     'd' disconnected or 'r' refused; client; partition; for sessions that end
--- answers: {'done'} when the whole call took effect. Nothing did with any other answer: {'parts', a verdict for each part}: 'apply' it
+-- answers: {'done'} when the whole call took effect. With any other answer no outcome took effect: {'parts', a verdict for each part}: 'apply' it
 --          may take effect, 'done' it has taken effect before, 'lost' another node holds the partition or its progress differs; or
 --          {'full', member, ...} for io-nodes with full outboxes
 -- invariant: an event takes effect once, because the progress of its partition changes with it. A call takes effect as a whole: no
@@ -25,7 +25,7 @@
 -- late copy: harmless. The progress of a partition never returns to an earlier value, so a copy finds 'done' or 'lost' for each part,
 --            and a call with such a part writes nothing.
 -- cost: at most fifteen calls; six for each io-node that it has entries of its own for; and one to four for each other item. All
---       broadcasts together cost five, for any number of io-nodes.
+--       broadcasts together cost six, for any number of io-nodes, and two for each io-node that is gone.
 local owner, io, done, dead, who, lost, over, kept, begun, sizes, all, all_in, readers = unpack(KEYS, 1, 13)
 local names_of_timers = string.sub(sizes, 1, -6) .. 'timers:names'
 local sections, next_section = {}, 1
@@ -96,10 +96,14 @@ for at in each('entries') do
 end
 local all_before = sections.entries and tonumber(redis.call('GET', all_in) or 0)
 if has_broadcasts then
-  local slowest, read = slowest_reader(all, readers, io)
+  local slowest, read = slowest_reader(readers, io)
+  local entries = redis.call('XLEN', all)
   if not slowest then
     has_broadcasts = false
-  elseif all_before - read >= most_bytes or redis.call('XLEN', all) >= most_out then
+  elseif read >= all_before then
+    -- Nobody needs what is there.
+    if entries >= most_out then redis.call('XTRIM', all, 'MAXLEN', 0) end
+  elseif all_before - read >= most_bytes or entries >= most_out then
     table.insert(full, slowest)
   end
 end
@@ -153,7 +157,9 @@ for _, outbox in pairs(outboxes) do
   end
 end
 for first = 1, #broadcasts, 1000 do
-  all_before = add_broadcast(all, all_before, broadcasts, first, math.min(first + 999, #broadcasts))
+  local last = math.min(first + 999, #broadcasts)
+  for place = first + 1, last, 2 do all_before = all_before + #broadcasts[place] end
+  redis.call('XADD', all, '*', 'b', string.format('%.0f', all_before), unpack(broadcasts, first, last))
 end
 if has_broadcasts then redis.call('SET', all_in, string.format('%.0f', all_before)) end
 for at in each('letters') do

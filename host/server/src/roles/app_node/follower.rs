@@ -22,9 +22,9 @@ use plugnode_release::{AppReleases, Board, Digest, NodeStage, Phase};
 use plugnode_runtime::{Component, Dispatch, Engine, Pool};
 use plugnode_transport::Transport;
 
-/// Delay before this node tries again to load a release that is current in the cluster, at first
+/// First delay before this node tries again to load a release that is current in the cluster.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
-/// and at most.
+/// Longest delay before this node tries again to load a release that is current in the cluster.
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// Why an app with sticky dispatch cannot have a canary.

@@ -10,9 +10,9 @@ use plugnode_process::Backoff;
 use plugnode_runtime::Failure;
 use plugnode_transport::Delivery;
 
-/// Delay before an event is tried again that failed because the host could not serve it, at first
+/// First delay before an event is tried again that failed because the host could not serve it.
 const FIRST_UNAVAILABLE_DELAY: Duration = Duration::from_millis(50);
-/// and at most.
+/// Longest delay before an event is tried again that failed because the host could not serve it.
 const MAX_UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
 /// Number of conflicts after which the event's keys are reserved at the next one.
 const CONFLICTS_BEFORE_RESERVATION: u32 = 2;

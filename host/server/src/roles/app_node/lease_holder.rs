@@ -23,9 +23,9 @@ use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Lease, Leases, Result, Transport};
 
-/// Delay before joining again, at first
+/// First delay before joining again.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// and at most.
+/// Longest delay before joining again.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 /// How often a process that ends checks whether all events are handled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

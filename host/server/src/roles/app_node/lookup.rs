@@ -1,4 +1,4 @@
-//! What is read from the key-value store before an event is handled: the idempotency key of a call, or the channels of a client.
+//! Reads from the key-value store, before an event is handled, the record of a call's idempotency key or the channels of its client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use plugnode_message::{CallKey, KeyValue, Namespace, PresentIn, SessionId};
 /// Longest time of a lookup; after it the event waits for the store, as one whose handler reads it does.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is looked up.
+/// The key to read.
 pub(super) enum Wanted {
     /// The record of the key of a call.
     Call(CallKey),
@@ -20,7 +20,7 @@ pub(super) enum Wanted {
     Presence(Namespace, SessionId),
 }
 
-/// What was found.
+/// The value that was read.
 pub(super) enum Found {
     /// The record of the key. None: the call is new.
     Call(Option<Bytes>),
@@ -32,7 +32,7 @@ pub(super) enum Found {
 pub(super) struct Lookup {
     /// The event.
     pub(super) sequence: u64,
-    /// What was found, or why the store cannot be read.
+    /// The value, or why the store could not be read.
     pub(super) found: Result<Found, String>,
 }
 

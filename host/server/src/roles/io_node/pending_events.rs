@@ -58,7 +58,7 @@ impl PendingEvents {
             pending.give_up();
             return;
         }
-        // Seldom is any client held; then no key is looked up.
+        // Usually no client is held, and no key is looked up.
         match self.held.is_empty() {
             true => self.fresh.push_back(pending),
             false => match self.held.get_mut(&key_of(&pending.event)) {

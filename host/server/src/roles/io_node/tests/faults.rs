@@ -247,7 +247,7 @@ async fn long_paused_polling_client_stays() {
     fixture.http(&post, "40").await;
     let connected = app.read().await.remove(0);
     let id = connected.strip_suffix(" connection").expect("a connection event");
-    assert_ne!(id, sid, "whoever learns a client's id cannot poll in its place");
+    assert_ne!(id, sid, "a client's id is not enough to poll in its place");
     fixture.transport.ingest.send_replace(false);
     let many = |numbers: std::ops::Range<usize>| {
         numbers
