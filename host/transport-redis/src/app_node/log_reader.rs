@@ -234,13 +234,20 @@ impl LogReader {
                 return;
             }
             for (behind, (accepted, is_all, found)) in behind.iter().zip(found) {
+                let mut is_whole = is_all == 1;
                 for entry in entries(found) {
                     match readable(&entry, behind.partition, accepted) {
-                        Ok((batch, read)) => self.send(behind, read, batch),
+                        Ok((batch, read)) => {
+                            // If the partition is full, later entries wait, also if it gets room meanwhile: no event is left out.
+                            if !self.send(behind, read, batch) {
+                                is_whole = false;
+                                break;
+                            }
+                        }
                         Err(reason) => self.dead_letter(behind.partition, &entry, &reason).await,
                     }
                 }
-                if is_all == 1 {
+                if is_whole {
                     self.update(behind, |subscription| subscription.has_read_to(accepted));
                 }
             }
@@ -261,13 +268,16 @@ impl LogReader {
             .collect()
     }
 
-    fn send(&self, behind: &Behind, read: ReadEntry, batch: Batch) {
+    /// Sends the events of an entry, and returns false if the partition is full.
+    fn send(&self, behind: &Behind, read: ReadEntry, batch: Batch) -> bool {
+        let mut is_sent = true;
         self.update(behind, |subscription| {
-            // A full partition must not receive later events while it misses earlier ones.
-            if !subscription.read_ahead.is_full() {
+            is_sent = !subscription.read_ahead.is_full();
+            if is_sent {
                 subscription.send(read, batch);
             }
         });
+        is_sent
     }
 
     /// Updates a subscription, unless it has ended and perhaps another one took its place.

@@ -102,6 +102,39 @@ async fn new_lease_receives_all_events_again() {
     assert_eq!(numbers(&mut feed, 3).await, [1, 2, 3]);
 }
 
+/// Many more events than are read ahead, taken while they are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn catch_up_leaves_no_event_out() {
+    const EVENTS: u64 = 30_000;
+    let bench = Bench::start().await;
+    let event = encode(&Event {
+        namespace: "/".into(),
+        client: None,
+        received_at_ms: 1,
+        kind: EventKind::Custom {
+            kind: "test/1".into(),
+            data: Bytes::new(),
+            content_type: None,
+        },
+    });
+    let batch = batch::write(std::iter::once((PARTITION, &event)));
+    let fill = "for id = 1, ARGV[1] do redis.call('XADD', KEYS[1], id .. '-0', 'b', ARGV[2]) end redis.call('HSET', KEYS[2], '0', ARGV[1])";
+    let mut ask = redis::cmd("EVAL");
+    ask.arg(fill)
+        .arg(2)
+        .arg(&bench.shard.log(PARTITION)[..])
+        .arg(&bench.shard.key("in")[..]);
+    ask.arg(EVENTS).arg(&batch[..]);
+    bench.redis.link.ask::<()>(&ask).await;
+    let reader = bench.reader();
+    for _ in 0..5 {
+        let mut feed = reader.add(PARTITION, 0);
+        let found = numbers(&mut feed, EVENTS as usize).await;
+        assert!(found.into_iter().eq(1..=EVENTS));
+        reader.remove(PARTITION);
+    }
+}
+
 #[tokio::test]
 async fn small_events_come_with_hints_and_large_ones_from_the_log() {
     let bench = Bench::start().await;
