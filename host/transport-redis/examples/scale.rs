@@ -42,6 +42,8 @@ struct Server {
 struct Usage {
     /// CPU time in seconds.
     cpu: f64,
+    /// Memory in use, in bytes.
+    memory: f64,
     /// Command -> calls and microseconds.
     commands: BTreeMap<String, (u64, u64)>,
     input: u64,
@@ -94,18 +96,12 @@ impl Server {
             commands.insert(name.to_owned(), (stat("calls"), stat("usec")));
         }
         Ok(Usage {
+            memory: number("used_memory"),
             cpu: number("used_cpu_user") + number("used_cpu_sys"),
             commands,
             input: number("total_net_input_bytes") as u64,
             output: number("total_net_output_bytes") as u64,
         })
-    }
-
-    /// Memory in use, in bytes.
-    fn memory(&mut self) -> Result<f64, Failure> {
-        let info: String = redis::cmd("INFO").arg("memory").query(&mut self.connection)?;
-        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-        Ok(used.and_then(|used| used.trim().parse().ok()).unwrap_or_default())
     }
 
     /// Prints the use between two points, for each of a number of units.
@@ -382,7 +378,7 @@ async fn main() -> Result<(), Failure> {
         server.report(&before, "client", clients as f64)?;
         println!(
             "  {:.0} bytes of memory in Redis for each client",
-            server.memory()? / clients as f64
+            server.usage()?.memory / clients as f64
         );
         let (before, begun) = (server.usage()?, Instant::now());
         drop(sessions);

@@ -2,7 +2,7 @@
 
 mod inbox;
 mod ingest_call;
-mod membership;
+pub(crate) mod membership;
 mod open_events;
 mod outbox;
 mod outbox_order;

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::arguments::bytes_of;
 use crate::client::testing::TestServer;
+use crate::io_node::membership::join_keys;
 use crate::key_value::lock_items::LockItems;
 use crate::key_value::transaction::Transaction;
 use crate::keys::Shard;
@@ -76,29 +77,7 @@ impl Bench {
 
     async fn join(&self, member: &str, epoch: &str, replaces: &str) -> String {
         let (incarnation, name) = member.split_once('@').unwrap();
-        let [all, all_in, all_read] = self.shard.broadcasts();
-        let keys = [
-            self.shard.key("io"),
-            self.shard.key("io:until"),
-            self.shard.key("lost"),
-            self.shard.key("over"),
-            self.shard.key("who"),
-            self.shard.live(member),
-            self.shard.outbox(member),
-            self.shard.key("kept"),
-            self.shard.key("clock"),
-            self.shard.key("epochs"),
-            self.shard.key("info"),
-            self.shard.key("begun"),
-            self.shard.outbox_in(member),
-            self.shard.outbox_read(member),
-            self.shard.key("ends"),
-            self.shard.key("turns"),
-            self.shard.key("locks"),
-            all,
-            all_in,
-            all_read,
-        ];
+        let keys = join_keys(&self.shard, member);
         let arguments = [name, incarnation, LEASE, epoch, replaces, "here"].map(bytes_of);
         let answer: Vec<String> = self.redis.link.run(&scripts::JOIN_IO, &keys, &arguments).await;
         answer[0].clone()

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -201,17 +202,7 @@ impl ShardMembership {
 /// # Errors
 /// If a living io-node holds the name, or this incarnation's epoch is too old.
 async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> Result<EntryId> {
-    let live = [shard.live(&member.id), shard.outbox(&member.id)];
-    let names = |names: &[&str]| names.iter().map(|name| shard.key(name)).collect::<Vec<_>>();
-    let keys = [
-        &names(&["io", "io:until", "lost", "over", "who"])[..],
-        &live,
-        &names(&["kept", "clock", "epochs", "info", "begun"]),
-        &[shard.outbox_in(&member.id), shard.outbox_read(&member.id)],
-        &names(&["ends", "turns", "locks"]),
-        &shard.broadcasts(),
-    ]
-    .concat();
+    let keys = join_keys(shard, &member.id);
     let mut next_epoch = redis::cmd("HINCRBY");
     next_epoch.arg(&shard.key("clock")[..]).arg("epoch").arg(1);
     let epoch: u64 = redis.link.ask(&next_epoch).await;
@@ -240,4 +231,18 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> 
             _ => return Err(TransportError::Fenced),
         }
     }
+}
+
+/// The keys of the script `join_io` for this member.
+pub(crate) fn join_keys(shard: &Shard, member: &str) -> Vec<Bytes> {
+    let names = |names: &[&str]| names.iter().map(|name| shard.key(name)).collect::<Vec<_>>();
+    [
+        &names(&["io", "io:until", "lost", "over", "who"])[..],
+        &[shard.live(member), shard.outbox(member)],
+        &names(&["kept", "clock", "epochs", "info", "begun"]),
+        &[shard.outbox_in(member), shard.outbox_read(member)],
+        &names(&["ends", "turns", "locks"]),
+        &shard.broadcasts(),
+    ]
+    .concat()
 }

@@ -105,27 +105,26 @@ impl OrderedEntries {
 
 /// The bytes of broadcasts before the call of an io-node's own entry, and those after it: 0 if they cannot be read.
 fn broadcasts_around(entry: &Entry) -> (u64, u64) {
-    let order = entry
-        .get(OUTBOX_ORDER)
-        .and_then(|order| std::str::from_utf8(order).ok());
-    let (before, after) = order.map_or(("", ""), |order| order.split_once(' ').unwrap_or((order, order)));
-    let [before, after] = [before, after].map(|bytes| bytes.parse().unwrap_or_default());
-    (before, after.max(before))
+    let order: &[u8] = entry.get(OUTBOX_ORDER).map_or(b"", |order| order);
+    let mut numbers = order.split(|byte| *byte == b' ').map(number);
+    let before = numbers.next().unwrap_or_default();
+    (before, numbers.next().unwrap_or_default().max(before))
 }
 
 /// The bytes of broadcasts up to this one: 0 if they cannot be read.
 fn bytes_of_broadcasts(entry: &Entry) -> u64 {
-    let bytes = entry
-        .get(BROADCAST_BYTES)
-        .and_then(|bytes| std::str::from_utf8(bytes).ok());
-    bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
+    entry.get(BROADCAST_BYTES).map_or(0, |bytes| number(bytes))
 }
 
 /// Number of a run of commands in its call; 0 for another field.
 fn run_number(field: &[u8]) -> u64 {
-    let number = field.strip_prefix(OUTBOX_COMMANDS.as_bytes());
-    let number = number.and_then(|number| std::str::from_utf8(number).ok());
-    number.and_then(|number| number.parse().ok()).unwrap_or_default()
+    field.strip_prefix(OUTBOX_COMMANDS.as_bytes()).map_or(0, number)
+}
+
+/// A number in decimal digits; 0 for anything else.
+fn number(digits: &[u8]) -> u64 {
+    let digits = std::str::from_utf8(digits).ok();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@
 --            unkept:   field of `kept`; for committed events
 --            unbegun:  field of `begun`; for committed events
 --            ends:     'd' disconnected or 'r' refused; client; partition; for sessions that end
--- answers: {'done'} when the whole call took effect. With any other answer no outcome took effect: {'parts', a verdict for each part}: 'apply' it
---          may take effect, 'done' it has taken effect before, 'lost' another node holds the partition or its progress differs; or
+-- answers: {'done'} when the whole call took effect. With any other answer no outcome took effect: {'parts', a verdict for each part}:
+--          'apply' it may take effect, 'done' it has taken effect before, 'lost' another node holds the partition or its progress differs; or
 --          {'full', member, ...} for io-nodes with full outboxes
 -- invariant: an event takes effect once, because the progress of its partition changes with it. A call takes effect as a whole: no
 --            command fails after the first write, because every key was read before. All outboxes have the same order. A refused
