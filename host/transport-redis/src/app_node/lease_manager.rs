@@ -207,8 +207,8 @@ impl LeaseManager {
         self.release(partition, &lease).await;
     }
 
-    /// Sets events aside that have been in flight while many newer events of their partition were read, so that they do not keep the
-    /// log behind them.
+    /// Sets events aside that have been in flight while many newer events of their partition were committed, so that they do not keep
+    /// the log behind them.
     fn set_aside_old_events(&self) {
         let behind = SET_ASIDE_BEHIND.min(self.redis.settings.common.backlog.events) as u64;
         for held_lease in self.held.values().filter_map(|held| held.held_lease.upgrade()) {

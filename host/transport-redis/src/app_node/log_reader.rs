@@ -234,20 +234,14 @@ impl LogReader {
                 return;
             }
             for (behind, (accepted, is_all, found)) in behind.iter().zip(found) {
-                let mut is_whole = is_all == 1;
+                // All that was read is sent, also to a partition that becomes full: no event is left out, and none is read twice.
                 for entry in entries(found) {
                     match readable(&entry, behind.partition, accepted) {
-                        Ok((batch, read)) => {
-                            // If the partition is full, later entries wait, also if it gets room meanwhile: no event is left out.
-                            if !self.send(behind, read, batch) {
-                                is_whole = false;
-                                break;
-                            }
-                        }
+                        Ok((batch, read)) => self.update(behind, |subscription| subscription.send(read, batch)),
                         Err(reason) => self.dead_letter(behind.partition, &entry, &reason).await,
                     }
                 }
-                if is_whole {
+                if is_all == 1 {
                     self.update(behind, |subscription| subscription.has_read_to(accepted));
                 }
             }
@@ -266,18 +260,6 @@ impl LogReader {
                 read_ahead: subscription.read_ahead.clone(),
             })
             .collect()
-    }
-
-    /// Sends the events of an entry, and returns false if the partition is full.
-    fn send(&self, behind: &Behind, read: ReadEntry, batch: Batch) -> bool {
-        let mut is_sent = true;
-        self.update(behind, |subscription| {
-            is_sent = !subscription.read_ahead.is_full();
-            if is_sent {
-                subscription.send(read, batch);
-            }
-        });
-        is_sent
     }
 
     /// Updates a subscription, unless it has ended and perhaps another one took its place.

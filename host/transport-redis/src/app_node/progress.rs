@@ -123,9 +123,9 @@ impl PartitionProgress {
         self.read_to = self.read_to.max(number);
     }
 
-    /// The number that is this many events before the last one read, if uncommitted events need log entries up to there.
+    /// The number that is this many events before the last one committed, if uncommitted events need log entries up to there.
     pub(crate) fn holds_log_at(&self, events: u64) -> Option<u64> {
-        let number = self.read_to.saturating_sub(events);
+        let number = self.beyond.last()?.saturating_sub(events);
         self.needs_log_up_to(number).then_some(number)
     }
 

@@ -43,6 +43,17 @@ local function each(name)
     if at <= last then return at end
   end
 end
+-- The values of a section whose items have one each.
+local function values_of(name)
+  local values = {}
+  for at in each(name) do table.insert(values, ARGV[at]) end
+  return values
+end
+local function delete_fields(key, fields)
+  for first = 1, #fields, 1000 do
+    redis.call('HDEL', key, unpack(fields, first, math.min(first + 999, #fields)))
+  end
+end
 local settings = sections.settings[1]
 local out, out_in, out_read, most_out, most_bytes, live = unpack(ARGV, settings, settings + 5)
 most_out, most_bytes = tonumber(most_out), tonumber(most_bytes)
@@ -185,8 +196,9 @@ if sections.ends and redis.call('EXISTS', names_of_timers) == 1 then
 end
 do_writes(sizes)
 for at in each('kept') do redis.call('HSET', kept, ARGV[at], ARGV[at + 1]) end
-for at in each('unkept') do redis.call('HDEL', kept, ARGV[at]) end
-for at in each('unbegun') do redis.call('HDEL', begun, ARGV[at]) end
+delete_fields(kept, values_of('unkept'))
+delete_fields(begun, values_of('unbegun'))
+local gone = {}
 for at in each('ends') do
   local how, client, partition = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local node = how == 'r' and redis.call('HGET', who, client)
@@ -196,7 +208,8 @@ for at in each('ends') do
   elseif how == 'r' then
     redis.call('HSET', over, client, partition)
   else
-    redis.call('HDEL', over, client)
+    table.insert(gone, client)
   end
 end
+delete_fields(over, gone)
 return {'done'}

@@ -50,7 +50,7 @@ local function to_partition(partition, batch)
   local accepted = redis.call('HGET', taken, partition) or 0
   local committed = string.match(redis.call('HGET', done, partition) or '0', '^%d+')
   if accepted - committed >= most_open then return false end
-  add_one_event(logs, taken, owner, partition, batch)
+  add_events(logs, taken, owner, partition, batch, 1)
   return true
 end
 

@@ -14,7 +14,7 @@ local retried = redis.call('HGET', clock, 'retried') or ''
 if string.find(retried, call, 1, true) then return 'queued' end
 if client ~= '' and not redis.call('HGET', who, client) then return 'gone' end
 if #redis.call('XRANGE', dead, id, id) == 0 then return 'unknown' end
-add_one_event(logs, taken, owner, partition, batch)
+add_events(logs, taken, owner, partition, batch, 1)
 redis.call('XDEL', dead, id)
 redis.call('HSET', clock, 'retried', string.sub(call .. retried, 1, 4000))
 send_hints(wakes)

@@ -8,8 +8,9 @@ use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::scripts;
 
-/// Maximum number of clients in one call.
-const CLIENTS: usize = 500;
+/// Numbers of clients and of bytes of their last wills at which a call takes no further ones.
+const CLIENTS: usize = 1_000;
+const BYTES: usize = 1 << 20;
 
 /// Disconnects the clients of these members. Several nodes may do so at once; each call takes the next clients.
 pub(crate) async fn disconnect_clients(redis: &Redis, shard: &Shard, lost: &[String]) {
@@ -31,20 +32,22 @@ pub(crate) async fn disconnect_clients(redis: &Redis, shard: &Shard, lost: &[Str
             shard.outbox_read(member),
             shard.key("clock"),
         ];
-        let arguments = [
-            bytes_of(member),
-            bytes_of(name),
-            bytes_of(CLIENTS),
-            shard.log_of(""),
-            shard.wake(""),
-        ];
         let mut clients = redis::cmd("HLEN");
         let clients: u64 = redis.link.ask(clients.arg(&keys[1][..])).await;
         // The empty field is no client.
         let clients = clients.saturating_sub(1);
-        let mut answer = String::from("more");
-        while answer == "more" {
-            answer = redis.change(shard, &scripts::DISCONNECT_LOST, &keys, &arguments).await;
+        let mut cursor = String::from("0");
+        while cursor != "done" {
+            let arguments = [
+                bytes_of(member),
+                bytes_of(name),
+                bytes_of(cursor),
+                bytes_of(CLIENTS),
+                bytes_of(BYTES),
+                shard.log_of(""),
+                shard.wake(""),
+            ];
+            cursor = redis.change(shard, &scripts::DISCONNECT_LOST, &keys, &arguments).await;
         }
         // An io-node that leaves in order has no clients left.
         if clients > 0 {

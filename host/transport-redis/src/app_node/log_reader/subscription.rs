@@ -11,7 +11,7 @@ use crate::app_node::log_reader::hint::Hint;
 use crate::batch::Batch;
 use plugnode_transport::Load;
 
-/// Read-ahead at which a partition is paused.
+/// Read-ahead at which a partition is paused. What one more read finds is added to it.
 const PAUSE_AT: Load = Load {
     events: 2_048,
     bytes: 4 << 20,

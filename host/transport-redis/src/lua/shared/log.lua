@@ -63,14 +63,14 @@ local function send_hints(wakes)
   end
 end
 
--- Appends a batch of one event to the log of its partition, which has this prefix; and adds it to the counts and the hints.
-local function add_one_event(logs, taken, owner, partition, batch)
+-- Appends a batch of this number of events to the log of their partition, which has this prefix; and adds it to the counts and the hints.
+local function add_events(logs, taken, owner, partition, batch, events)
   local before = tonumber(redis.call('HGET', taken, partition) or 0)
   local lease = redis.call('HGET', owner, partition)
-  local is_plain = add_to_log(logs .. partition, before, before + 1, batch)
-  -- A batch has 7 bytes besides its one event.
-  redis.call('HINCRBY', taken, 'b' .. partition, #batch - 7)
-  redis.call('HINCRBY', taken, partition, 1)
-  redis.call('HINCRBY', taken, 'tail', 1)
-  hint(lease, partition, before + 1, is_plain and batch or '')
+  local is_plain = add_to_log(logs .. partition, before, before + events, batch)
+  -- A batch has 1 byte, and 6 for each event, besides the events.
+  redis.call('HINCRBY', taken, 'b' .. partition, #batch - 1 - 6 * events)
+  redis.call('HINCRBY', taken, partition, events)
+  redis.call('HINCRBY', taken, 'tail', events)
+  hint(lease, partition, before + events, is_plain and batch or '')
 end

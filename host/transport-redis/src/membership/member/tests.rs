@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::arguments::client_key;
+use crate::batch;
 use crate::client::testing::TestServer;
+use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::wire::encode;
 use plugnode_message::{Change, Client, Effects, Event, EventKind, KeyChange, KeyValue, Write};
 use plugnode_transport::conformance::PARTITIONS;
@@ -223,8 +227,67 @@ async fn view_is_sent_again_only_after_a_change() {
         assert!(hear(&|view| view.lost.len() == lost).await, "{how}");
     }
     let lost = ["leave@io".to_owned(), "fence@io".to_owned()];
-    crate::membership::lost_io_nodes::disconnect_clients(&redis, &shard, &lost).await;
+    disconnect_clients(&redis, &shard, &lost).await;
     assert!(hear(&|view| view.lost.is_empty()).await);
+}
+
+/// Two nodes do so at once.
+#[tokio::test]
+async fn lost_clients_get_one_disconnect_each() {
+    const CLIENTS: u64 = 3_000;
+    let (redis, server) = Redis::for_test(1).await;
+    let other = Redis::for_test_on(&server, 1).await;
+    let shard = redis.layout.shard(0);
+    server.ask(&["SADD", "{test:0}:lost", "1@gone"]).await.unwrap();
+    let (mut live, mut who) = (redis::cmd("HSET"), redis::cmd("HSET"));
+    live.arg("{test:0}:live:1@gone").arg("").arg("7");
+    who.arg("{test:0}:who");
+    for number in 0..CLIENTS {
+        let event = event(&format!("lost-{number}"), 0);
+        let client = client_key(&event);
+        let partition = Partition((number % 4) as u16);
+        let event = Event {
+            received_at_ms: number,
+            ..event
+        };
+        let will = batch::write(std::iter::once((partition, &encode(&event))));
+        live.arg(&client[..]).arg(&will[..]);
+        who.arg(&client[..]).arg("gone");
+    }
+    redis.link.ask::<()>(&live).await;
+    redis.link.ask::<()>(&who).await;
+
+    let lost = ["1@gone".to_owned()];
+    tokio::join!(
+        disconnect_clients(&redis, &shard, &lost),
+        disconnect_clients(&other, &shard, &lost)
+    );
+    for key in ["lost", "live:1@gone", "who"] {
+        let left = server.ask(&["EXISTS", &format!("{{test:0}}:{key}")]).await.unwrap();
+        assert_eq!(redis::from_redis_value::<u64>(left).unwrap(), 0, "{key}");
+    }
+    let mut leases = redis.join_app("app".into()).await.unwrap();
+    let mut found = Vec::new();
+    for _ in 0..PARTITIONS {
+        let mut lease = timeout(SOON, leases.next()).await.expect("it is dealt out").unwrap();
+        let number = lease.partition.0;
+        let expected = if number < 4 { CLIENTS / 4 } else { 0 };
+        let mut next = 1;
+        while next <= expected {
+            let deliveries = timeout(SOON, lease.log.next()).await.expect("more were lost");
+            for delivery in deliveries.unwrap().expect("the lease holds") {
+                assert_eq!((delivery.id.partition.0, delivery.id.sequence), (number, next));
+                next += 1;
+                found.push(delivery.event.received_at_ms);
+            }
+        }
+        assert!(lease.log.next().now_or_never().is_none(), "there are no more");
+        std::mem::forget(lease);
+    }
+    found.sort_unstable();
+    assert!(found.into_iter().eq(0..CLIENTS));
+    let entries: u64 = redis::from_redis_value(server.ask(&["XLEN", "{test:0}:log:0"]).await.unwrap()).unwrap();
+    assert!(entries < CLIENTS / 40, "{entries} entries, where one call needs one");
 }
 
 /// An io-node `io` and an app-node `app` over three shards of one server.
