@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use plugnode_tests::{
-    Client, Cluster, Node, RedisServer, component, repository, temp_folder, verb, within, within_minutes,
+    Client, Cluster, Heard, Node, RedisServer, component, repository, temp_folder, verb, within, within_minutes,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,7 +72,11 @@ impl Api {
     }
 
     async fn post_with(&self, operation: &str, headers: &str, body: &Value) -> Answer {
-        let headers = format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n{headers}");
+        self.post_as(KEY, operation, headers, body).await
+    }
+
+    async fn post_as(&self, key: &str, operation: &str, headers: &str, body: &Value) -> Answer {
+        let headers = format!("Authorization: Bearer {key}\r\nContent-Type: application/json\r\n{headers}");
         let path = format!("/api/v1/{operation}");
         let body = body.to_string();
         let sent = self.send("POST", &path, &headers, body.as_bytes());
@@ -177,7 +181,7 @@ async fn assert_api_works(io: &Node, api: &Api) {
     let gone = api.post("disconnect", &json!({ "clients": [bob.id()] })).await;
     assert_eq!(gone.status, 200, "{gone:?}");
     within("the client is disconnected", async {
-        while bob.next().await != plugnode_tests::Heard::Disconnected {}
+        while bob.next().await != Heard::Disconnected {}
     })
     .await;
 }
@@ -260,9 +264,71 @@ async fn key_cannot_take_all_calls() {
     // The key of the others has one of four for itself; two are for any.
     let refused = running.next().await.expect("one is refused");
     assert_eq!((refused.status, running.len()), (503, 3), "{refused:?}");
-    let headers = format!("Authorization: Bearer {WEAK_KEY}\r\nContent-Type: application/json\r\n");
-    let sent = api.send("POST", "/api/v1/publish", &headers, br#"{"all":true,"event":"e"}"#);
-    let other = within("the API answers", sent).await.expect("it listens");
+    let other = api
+        .post_as(WEAK_KEY, "publish", "", &json!({ "all": true, "event": "e" }))
+        .await;
+    assert_eq!(other.status, 200, "{other:?}");
+}
+
+/// Events that their caller does not wait for fill its share of the queue, and nothing else.
+#[tokio::test]
+async fn events_of_one_key_leave_room_for_others() {
+    let keys = API
+        .replace("\"/shop/{id}\"", "\"*\"")
+        .replace("[\"publish\"]", "[\"publish\", \"event\"]");
+    let transport = "[transport]\npartitions = 1\nbacklog = 64\nclient-backlog = 4\n";
+    let one = "instances = 1\n";
+    let node = Node::run(&format!("{transport}{keys}{}{one}", app("/", &component("faulty")))).await;
+    let api = Api::of(&node).await;
+    let (mut busy, mut bob) = tokio::join!(Client::connect(&node), Client::connect(&node));
+    let slow = busy.emit_with_ack("slow", &[json!(2_000)]).await;
+    let event = json!({ "kind": "faulty.quiet/1", "wait": "accepted" });
+    let mut accepted = 0;
+    let refused = loop {
+        match api.post("event", &event).await {
+            answer if answer.status == 202 => accepted += 1,
+            answer => break answer,
+        }
+        assert!(accepted < 64, "they fill the whole queue");
+    };
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let other = api.post_as(WEAK_KEY, "event", "", &event).await;
+    assert_eq!(other.status, 202, "{other:?}");
+    let asked = bob.emit_with_ack("where", &[]).await;
+    for (client, number) in [(&mut busy, slow), (&mut bob, asked)] {
+        assert!(matches!(client.next().await, Heard::Ack(of, _) if of == number));
+    }
+    assert_eq!(api.post("event", &event).await.status, 202, "they are handled");
+}
+
+/// A full bucket of idempotency keys refuses calls of its caller with a key, and nobody else.
+#[tokio::test]
+async fn keys_of_one_caller_fill_its_own_bucket() {
+    let keys = API
+        .replace("\"/shop/{id}\"", "\"*\"")
+        .replace("calls-per-second = 1\nburst-seconds = 3\n", "");
+    let transport = "[transport]\nbucket-bytes = 2000\n";
+    let node = Node::run(&format!("{transport}{keys}{}", app("/", &component("faulty")))).await;
+    let api = Api::of(&node).await;
+    let publish = json!({ "all": true, "event": "e" });
+    let event = json!({ "kind": "faulty.quiet/1" });
+    let long = "k".repeat(200);
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let key = format!("Idempotency-Key: {long}{number}\r\n");
+        let answer = api.post_with("publish", &key, &publish).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(number < 20, "the bucket is full by now");
+    };
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let key = format!("Idempotency-Key: {long}0\r\n");
+    let refused = api.post_with("event", &key, &event).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(api.post("event", &event).await.status, 200, "without a key");
+    let other = api.post_as(WEAK_KEY, "publish", &key, &publish).await;
     assert_eq!(other.status, 200, "{other:?}");
 }
 

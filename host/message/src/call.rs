@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AckId, Change, Command, EventId, KeyChange, Namespace, NodeId, Payload, Read, Seen, SessionId, Text};
 
-/// The bucket of idempotency keys. Its name is reserved: handlers cannot open it.
-pub const CALL_BUCKET: &str = "plugnode:calls";
+/// Prefix of the buckets of idempotency keys; the caller's name follows. It is reserved: handlers cannot open them.
+const CALL_BUCKETS: &str = "plugnode:calls:";
 /// How long an idempotency key is kept.
 const KEPT_MS: u64 = 86_400_000;
 /// Bytes of an acknowledgement that is kept with the key, to be repeated.
@@ -24,6 +24,8 @@ pub struct Call {
     pub api_node: NodeId,
     /// Number of the call at that node.
     pub id: u64,
+    /// Name of the caller, by which its open events are counted. It is the name of a key of the API.
+    pub caller: Text,
     /// Calls and events of clients with the same value are handled in order: a client's id, or a text that is no client's id.
     pub order: SessionId,
     /// Makes repetitions of the call have no effect.
@@ -35,7 +37,9 @@ pub struct Call {
 /// The idempotency key of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallKey {
-    /// The key, unique in the cluster.
+    /// The bucket of the caller's keys.
+    pub bucket: Text,
+    /// The key, which is the caller's own.
     pub name: Text,
     /// SHA-256 of the call's content.
     pub digest: [u8; 32],
@@ -128,10 +132,16 @@ impl Call {
 }
 
 impl CallKey {
+    /// A key of this caller.
+    pub fn new(caller: &str, name: Text, digest: [u8; 32]) -> Self {
+        let bucket = format!("{CALL_BUCKETS}{caller}").into();
+        Self { bucket, name, digest }
+    }
+
     /// The read that a commit checks: the key is not recorded.
     pub fn is_new(&self) -> Read {
         Read {
-            bucket: CALL_BUCKET.into(),
+            bucket: self.bucket.clone(),
             key: self.name.clone(),
             seen: Seen::Nothing,
         }
@@ -146,7 +156,7 @@ impl CallKey {
         };
         let value = postcard::to_extend(&record, Vec::new()).expect("memory takes what is written to it");
         KeyChange {
-            bucket: CALL_BUCKET.into(),
+            bucket: self.bucket.clone(),
             key: self.name.clone(),
             change: Change::Set {
                 value: value.into(),
@@ -192,11 +202,9 @@ mod tests {
         Call {
             api_node: "api.one".into(),
             id: 7,
+            caller: "office".into(),
             order: "alice".into(),
-            key: Some(CallKey {
-                name: "office\0k1".into(),
-                digest: [1; 32],
-            }),
+            key: Some(CallKey::new("office", "k1".into(), [1; 32])),
             action: CallAction::Commands(Vec::new()),
         }
     }
@@ -249,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn call_is_in_order_with_its_client() {
+    fn call_is_in_order_with_its_client_and_counts_for_its_caller() {
         let event = Event {
             namespace: "/".into(),
             client: None,
@@ -257,5 +265,6 @@ mod tests {
             kind: EventKind::Call(Box::new(call())),
         };
         assert_eq!(event.in_order_with(), Some(&"alice".into()));
+        assert_eq!(event.counted_for().as_deref(), Some(&"#office".into()));
     }
 }

@@ -1,5 +1,7 @@
 //! Events, which app-nodes handle: those of clients come from io-nodes, others from timers, programs and the server API.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +112,14 @@ impl Event {
             EventKind::LateReply { client, .. } => Some(client),
             EventKind::Call(call) => Some(&call.order),
             _ => self.client.as_ref().map(|client| &client.id),
+        }
+    }
+
+    /// Whom the event counts for while it is open: its client, or the caller of the API by a text that is no client's id.
+    pub fn counted_for(&self) -> Option<Cow<'_, SessionId>> {
+        match &self.kind {
+            EventKind::Call(call) => Some(Cow::Owned(format!("#{}", call.caller).into())),
+            _ => self.client.as_ref().map(|client| Cow::Borrowed(&client.id)),
         }
     }
 

@@ -40,7 +40,7 @@ pub use bytestring::ByteString as Text;
 
 pub use self::attributes::AttributePatch;
 pub use self::audience::{Audience, Scope, Selection};
-pub use self::call::{CALL_BUCKET, Call, CallAction, CallAnswer, CallKey, CallOutcome};
+pub use self::call::{Call, CallAction, CallAnswer, CallKey, CallOutcome};
 pub use self::client::{Client, Handshake, MAX_ATTRIBUTES};
 pub use self::command::{Command, Destination, Refusal};
 pub use self::disconnect::{Departure, DisconnectReason};

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use plugnode_message::{Event, Namespace, SessionId};
+use plugnode_message::{Event, EventKind, Namespace, Partition, SessionId};
 
 /// A value in its text form.
 pub(crate) fn bytes_of(value: impl Display) -> Bytes {
@@ -22,6 +22,14 @@ pub(crate) fn client_key(event: &Event) -> Bytes {
 /// Field of a client in the hashes of a shard.
 pub(crate) fn client_key_of(namespace: &Namespace, id: &SessionId) -> Bytes {
     [namespace.as_str(), id.as_str()].join("\0").into()
+}
+
+/// By what an io-node counts an open event: its client, or the caller of the API in this partition. Empty if it is not counted.
+pub(crate) fn account(event: &Event, partition: Partition) -> Bytes {
+    match (&event.kind, event.counted_for()) {
+        (EventKind::Call(_), Some(caller)) => format!("{}\0{partition}", caller.as_str()).into(),
+        _ => client_key(event),
+    }
 }
 
 /// Index of a key in `KEYS` of a script, from 1 as in Lua. A missing key is appended.

@@ -119,11 +119,9 @@ impl Inner {
         for namespace in &plan.namespaces {
             self.check_namespace(key, namespace)?;
         }
-        let idempotency = idempotency.map(|name| CallKey {
-            name: format!("{}\0{name}", key.name).into(),
-            digest: digest(operation, media, &body),
-        });
-        self.carry_out(plan, idempotency, answer_media).await
+        let digest = |name: String| CallKey::new(&key.name, name.into(), digest(operation, media, &body));
+        let idempotency = idempotency.map(digest);
+        self.carry_out(plan, &key.name, idempotency, answer_media).await
     }
 
     async fn body<B>(&self, request: Request<B>) -> Result<Bytes, Problem>
@@ -162,6 +160,7 @@ impl Inner {
     async fn carry_out(
         &self,
         plan: Plan,
+        caller: &str,
         key: Option<CallKey>,
         media: Media,
     ) -> Result<Response<Full<Bytes>>, Problem> {
@@ -183,6 +182,7 @@ impl Inner {
             kind: EventKind::Call(Box::new(Call {
                 api_node: self.member.node().clone(),
                 id: call.id,
+                caller: caller.into(),
                 action: work.action(call.id, self.member.node(), &namespace, &order),
                 order,
                 // A question changes nothing.

@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use crate::app_node::committer::commit::{ClientEnd, Commit, PreparedOutcome};
 use crate::app_node::held_lease::HeldLease;
 use crate::app_node::routes::Routes;
-use crate::arguments::{client_key, client_key_of};
+use crate::arguments::{account, client_key, client_key_of};
 use crate::dead_letters::app_key;
 use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, LetterContent, StoredLetter, encode};
-use plugnode_message::{AttributePatch, Event, EventKind, KeyChange, has_timers, names_of, now_ms};
+use plugnode_message::{AttributePatch, Event, EventKind, KeyChange, NodeId, has_timers, names_of, now_ms};
 use plugnode_transport::{Commits, ConflictedOutcome, Outcome, Rank, Result, TransportError, Verdict};
 
 /// First pause of an outcome that waits for locked keys; each further one is twice as long.
@@ -170,13 +170,22 @@ impl RedisCommits {
             patches,
             forgotten_patches: forget.iter().map(patch_field).collect(),
             client: client_key(event),
-            io_node: event.client.as_ref().map(|client| client.io_node.clone()),
+            io_node: io_node_of(event),
+            account: account(event, id.partition),
             end,
             letter,
             app,
             writes: Vec::new(),
             commands: commands.collect(),
         }
+    }
+}
+
+/// The io-node that counts an event while it is open.
+fn io_node_of(event: &Event) -> Option<NodeId> {
+    match &event.kind {
+        EventKind::Call(call) => Some(call.api_node.clone()),
+        _ => event.client.as_ref().map(|client| client.io_node.clone()),
     }
 }
 

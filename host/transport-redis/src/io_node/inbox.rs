@@ -125,8 +125,8 @@ impl RedisInbox {
             let mut call = IngestCall::default();
             for (index, partition) in rest.by_ref() {
                 let event = IngestEvent::of(*index, *partition, &events[*index]);
-                let reserve = || open_events.try_add(&event.client, *partition, event.bytes(), backlog);
-                let has_room = || event.client.is_empty() || reserve();
+                let reserve = || open_events.try_add(&event.account, *partition, event.bytes(), backlog);
+                let has_room = || event.account.is_empty() || reserve();
                 // An event without an order key belongs to no client and is never refused here.
                 if !event.order.is_empty() && (refused_clients.contains(&event.order) || !has_room()) {
                     refused_clients.insert(event.order);
@@ -140,8 +140,8 @@ impl RedisInbox {
             }
             for event in self.send(&shard, call, &mut last).await? {
                 refused.push(event.index);
-                if !event.client.is_empty() {
-                    open_events.remove(&event.client, 1, event.bytes());
+                if !event.account.is_empty() {
+                    open_events.remove(&event.account, 1, event.bytes());
                 }
                 if !event.order.is_empty() {
                     refused_clients.insert(event.order);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use crate::arguments::{bytes_of, client_key, client_key_of};
+use crate::arguments::{account, bytes_of, client_key, client_key_of};
 use crate::batch;
 use crate::io_node::open_events::OpenEvents;
 use crate::keys::Shard;
@@ -26,6 +26,8 @@ pub(crate) struct IngestEvent {
     partition: Partition,
     /// Key of its client; empty for none.
     pub(crate) client: Bytes,
+    /// By what it is counted while it is open; empty if it is not.
+    pub(crate) account: Bytes,
     /// Key of the client whose events keep their order with it; empty for none.
     pub(crate) order: Bytes,
     pub(crate) change: SessionChange,
@@ -58,6 +60,7 @@ impl IngestEvent {
         Self {
             index,
             partition,
+            account: account(event, partition),
             client,
             order,
             change,

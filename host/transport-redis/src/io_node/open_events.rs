@@ -1,6 +1,6 @@
-//! Open events of an io-node's clients: accepted and not committed. The io-node adds them as it hands them in, and removes them
-//! as its outbox reports their commits. The load of a whole partition, which clients of other io-nodes share, comes from
-//! the answers to ingest calls.
+//! Open events of an io-node's clients, or of the callers of an API node: accepted and not committed. The io-node adds them as it hands
+//! them in, and removes them as its outbox reports their commits. The load of a whole partition, which clients of other io-nodes share,
+//! comes from the answers to ingest calls.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -16,7 +16,7 @@ use plugnode_transport::{Backlog, Load};
 /// Validity of a reported partition load.
 const LOAD_VALIDITY: Duration = Duration::from_secs(1);
 
-/// Open events of an io-node's clients.
+/// Open events by client, or by caller and partition.
 #[derive(Default)]
 pub(crate) struct OpenEvents(Mutex<Counts>);
 

@@ -109,6 +109,43 @@ pub async fn one_client_cannot_fill_a_partition(transport: Transport) {
     );
 }
 
+pub async fn one_caller_cannot_fill_a_partition(transport: Transport) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let partition = lease.partition;
+    // Each call has an order of its own.
+    let calls = |caller: &str, count: usize| -> Vec<Event> {
+        let orders = clients_in(partition).take(count);
+        orders
+            .enumerate()
+            .map(|(n, order)| call(caller, n as u64, &order))
+            .collect()
+    };
+    let refused = io.inbox.ingest(calls("office", BACKLOG)).await.unwrap();
+    assert_eq!(refused.len(), BACKLOG - CLIENT_BACKLOG);
+    accept(&io, calls("shop", CLIENT_BACKLOG)).await;
+    accept(&io, vec![message("alice", 7)]).await;
+
+    let deliveries = read(&mut lease, 2 * CLIENT_BACKLOG + 1).await;
+    lease
+        .commits
+        .commit(vec![done(deliveries[0].id, Vec::new())])
+        .await
+        .unwrap();
+    // The io-node learns of the commit a moment later.
+    let mut next = calls("office", 1);
+    while !next.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        next = io.inbox.ingest(next).await.unwrap();
+    }
+    assert_eq!(
+        io.inbox.ingest(calls("office", 1)).await.unwrap().len(),
+        1,
+        "one was committed"
+    );
+}
+
 pub async fn greedy_clients_leave_room_for_newcomer(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let mut leases = transport.events.join_app("app".into()).await.unwrap();

@@ -121,6 +121,24 @@ pub(super) fn event(client: &str, kind: EventKind) -> Event {
     }
 }
 
+/// A call of this caller to the node `io`, in this order.
+pub(super) fn call(caller: &str, id: u64, order: &str) -> Event {
+    Event {
+        client: None,
+        ..event(
+            order,
+            EventKind::Call(Box::new(Call {
+                api_node: "io".into(),
+                id,
+                caller: caller.into(),
+                order: order.into(),
+                key: None,
+                action: CallAction::Commands(Vec::new()),
+            })),
+        )
+    }
+}
+
 pub(super) fn connection(client: &str, io_node: &str) -> Event {
     let handshake = Handshake {
         auth: None,

@@ -21,6 +21,7 @@ macro_rules! conforms {
                 events::uncommitted_events_go_to_next_owner,
                 events::full_backlog_refuses_and_keeps_order,
                 events::one_client_cannot_fill_a_partition,
+                events::one_caller_cannot_fill_a_partition,
                 events::greedy_clients_leave_room_for_newcomer,
                 events::open_events_are_bounded_in_bytes,
                 events::lost_io_node_leaves_one_disconnect_per_client,

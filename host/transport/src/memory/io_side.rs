@@ -75,10 +75,7 @@ impl Inbox for MemoryInbox {
                 continue;
             }
             let partition = client.map_or(Partition(0), |client| partition_of(client, settings.partitions));
-            if !state
-                .partition(partition)
-                .has_room(client, event.size(), &settings.backlog)
-            {
+            if !state.partition(partition).has_room(&event, &settings.backlog) {
                 refused_clients.extend(client.cloned());
                 refused.push(event);
                 continue;

@@ -18,7 +18,7 @@ pub(super) struct PartitionState {
     pub(super) log: VecDeque<Option<Arc<Event>>>,
     /// Sequence of the first entry of the log.
     pub(super) first: u64,
-    /// The open events, in all and by client.
+    /// The open events, in all and by whom they count for.
     pub(super) open: Load,
     open_by_client: ById<SessionId, Load>,
     /// Fencing epoch: counts leases, and calls of an earlier lease are refused.
@@ -45,9 +45,10 @@ impl PartitionState {
         }
     }
 
-    /// Whether an event of `bytes` is accepted.
-    pub(super) fn has_room(&self, client: Option<&SessionId>, bytes: usize, backlog: &Backlog) -> bool {
-        let of_client = client.and_then(|client| self.open_by_client.get(client));
+    /// Whether an event is accepted.
+    pub(super) fn has_room(&self, event: &Event, backlog: &Backlog) -> bool {
+        let bytes = event.size();
+        let of_client = event.counted_for().and_then(|client| self.open_by_client.get(&*client));
         backlog.has_room(self.open, bytes) && of_client.is_none_or(|open| backlog.is_in_share(self.open, *open, bytes))
     }
 
@@ -59,10 +60,13 @@ impl PartitionState {
     /// Puts an event at the end. Who reads is not told: [`news`](Self::news) is for that.
     pub(super) fn append(&mut self, event: Event) {
         let bytes = event.size();
-        if let Some(client) = &event.client {
-            match self.open_by_client.get_mut(&client.id) {
+        if let Some(client) = event.counted_for() {
+            match self.open_by_client.get_mut(&*client) {
                 Some(open) => open.add(bytes),
-                None => drop(self.open_by_client.insert(client.id.clone(), Load { events: 1, bytes })),
+                None => drop(
+                    self.open_by_client
+                        .insert(client.into_owned(), Load { events: 1, bytes }),
+                ),
             }
         }
         self.open.add(bytes);
@@ -128,12 +132,12 @@ impl PartitionState {
         }
         let bytes = event.size();
         self.open.take_off(1, bytes);
-        if let Some(client) = &event.client
-            && let Some(open) = self.open_by_client.get_mut(&client.id)
+        if let Some(client) = event.counted_for()
+            && let Some(open) = self.open_by_client.get_mut(&*client)
         {
             open.take_off(1, bytes);
             if open.events == 0 {
-                self.open_by_client.remove(&client.id);
+                self.open_by_client.remove(&*client);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use plugnode_message::{
-    CALL_BUCKET, Call, CallAction, CallAnswer, CallKey, CallOutcome, Command, Effects, EventId, KeyValue, Payload,
+    Call, CallAction, CallAnswer, CallKey, CallOutcome, Command, Effects, EventId, KeyValue, Payload,
 };
 
 /// Largest record that is read: an answer that is kept, and its encoding.
@@ -18,11 +18,8 @@ const MAX_RECORD: usize = 128 << 10;
 /// # Errors
 /// Why the store cannot be read.
 pub(super) async fn look_up(key: CallKey, store: Arc<dyn KeyValue>) -> Result<Option<Bytes>, String> {
-    let names = [key.name];
-    let mut values = store
-        .get(CALL_BUCKET, &names, MAX_RECORD)
-        .await
-        .map_err(|error| error.to_string())?;
+    let values = store.get(&key.bucket, &[key.name], MAX_RECORD).await;
+    let mut values = values.map_err(|error| error.to_string())?;
     Ok(values.pop().flatten())
 }
 
@@ -37,6 +34,11 @@ pub(super) fn effects(call: &Call, id: EventId) -> Option<Effects> {
     };
     complete(call, id, &mut effects);
     Some(effects)
+}
+
+/// Whether this bucket has the record of the call's key.
+pub(super) fn is_recorded_in(call: &Call, bucket: &str) -> bool {
+    call.key.as_ref().is_some_and(|key| &*key.bucket == bucket)
 }
 
 /// The effects of a call that does nothing but answer.

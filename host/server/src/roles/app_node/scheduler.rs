@@ -29,7 +29,7 @@ use super::retry_schedule::{RetrySchedule, conflict_delay};
 use super::settings::Retries;
 use super::webhooks::Webhooks;
 use plugnode_message::id_map::ById;
-use plugnode_message::{CallAction, CallOutcome, Command, Effects, Event, EventId, EventKind, Text, WebhookDelivery};
+use plugnode_message::{CallOutcome, Command, Effects, Event, EventId, EventKind, Text, WebhookDelivery};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
@@ -469,14 +469,15 @@ impl Scheduler {
                     false => self.retry_schedule.insert(delay, id.sequence),
                 }
             }
-            Conflict::Impossible(reason) | Conflict::Full { reason, .. } => match &delivered.kind {
-                // Its record does not fit: nothing but the answer is committed.
-                EventKind::Call(call) if matches!(call.action, CallAction::Commands(_)) => {
+            Conflict::Full { bucket, reason } => match &delivered.kind {
+                // The record of its key does not fit: nothing but the answer is committed.
+                EventKind::Call(call) if calls::is_recorded_in(call, &bucket) => {
                     let answer = calls::only_answer(call, CallOutcome::Refused(reason));
                     self.complete(id.sequence, Verdict::Done(answer));
                 }
                 _ => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
             },
+            Conflict::Impossible(reason) => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
         }
     }
 

@@ -86,7 +86,7 @@ impl<'a> CommitCall<'a> {
                 self.entries.add(destination, run);
             }
             if let Some(io_node) = &outcome.io_node {
-                self.entries.settled(io_node, &outcome.client, outcome.bytes);
+                self.entries.settled(io_node, &outcome.account, outcome.bytes);
             }
             if !outcome.letter.is_empty() {
                 let (letter, app, client) = (&outcome.letter, &outcome.app, &outcome.client);
@@ -210,10 +210,10 @@ impl<'a> Outboxes<'a> {
         self.runs.push((destination, vec![commands]));
     }
 
-    /// Reports a committed event to the io-node of its client.
-    fn settled(&mut self, io_node: &'a NodeId, client: &'a Bytes, bytes: usize) {
-        let clients = self.settled.entry(io_node).or_default();
-        clients.entry(client).or_default().add(bytes);
+    /// Reports a committed event to the io-node that counts it.
+    fn settled(&mut self, io_node: &'a NodeId, account: &'a Bytes, bytes: usize) {
+        let accounts = self.settled.entry(io_node).or_default();
+        accounts.entry(account).or_default().add(bytes);
     }
 
     /// For each entry its destination, field and value.
@@ -230,15 +230,15 @@ impl<'a> Outboxes<'a> {
                 CommandRun::join(&commands),
             ]);
         }
-        for (io_node, clients) in self.settled {
-            let clients = clients.into_iter();
-            let clients: Vec<(&Bytes, usize, usize)> = clients
-                .map(|(client, load)| (client, load.events, load.bytes))
+        for (io_node, accounts) in self.settled {
+            let accounts = accounts.into_iter();
+            let accounts: Vec<(&Bytes, usize, usize)> = accounts
+                .map(|(account, load)| (account, load.events, load.bytes))
                 .collect();
             entries.extend([
                 bytes_of(io_node),
                 Bytes::from_static(OUTBOX_SETTLED.as_bytes()),
-                encode(&clients),
+                encode(&accounts),
             ]);
         }
         entries

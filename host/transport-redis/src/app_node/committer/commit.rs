@@ -33,8 +33,10 @@ pub(crate) struct PreparedOutcome {
     pub(crate) bytes: usize,
     /// Key of the client; empty for none.
     pub(crate) client: Bytes,
-    /// The io-node that counts the client's open events.
+    /// The io-node that counts the event while it is open.
     pub(crate) io_node: Option<NodeId>,
+    /// By what it counts the event.
+    pub(crate) account: Bytes,
     pub(crate) end: ClientEnd,
     /// Dead letter; empty for none.
     pub(crate) letter: Bytes,
@@ -67,6 +69,7 @@ impl PreparedOutcome {
             bytes: 0,
             client: Bytes::new(),
             io_node: None,
+            account: Bytes::new(),
             end: ClientEnd::None,
             letter: Bytes::new(),
             app: Bytes::new(),
@@ -100,7 +103,7 @@ impl PreparedOutcome {
             .map(|(field, patch)| OVERHEAD + field.len() + patch.len());
         let forgotten = self.forgotten_patches.iter().map(|field| OVERHEAD + field.len());
         let io_node = self.io_node.as_ref().map_or(0, |io_node| io_node.as_str().len());
-        let settled = OVERHEAD + self.client.len() + io_node;
+        let settled = OVERHEAD + self.account.len() + io_node;
         settled
             + end
             + self.letter.len()
