@@ -9,6 +9,8 @@ use plugnode_tests::{
     Client, Cluster, Node, Redis, RedisServer, app, component, installed_tool, temp_folder, within, within_minutes,
 };
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -255,6 +257,23 @@ async fn keys_are_replaced_by_sighup() {
     let line = node.logged("configuration not reloaded").await;
     assert!(line.contains("[[api.key]]") && !line.contains("short"), "{line}");
     assert_eq!((status(&old).await, status(&new).await), (200, 200));
+
+    // Room for one call, which a caller takes that sends its body slowly.
+    fs::write(&secret, &new).expect("the file can be written");
+    let both = office.clone() + &format!("key = \"{old}\"\n");
+    write(&format!("max-calls = 1\n{both}"));
+    node.send_sighup();
+    node.logged("api.max-calls: 256 → 1").await;
+    let mut slow = TcpStream::connect(("127.0.0.1", api.port)).await.expect("it listens");
+    let head = format!(
+        "POST /api/v1/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {old}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).await.expect("it is read");
+    within("the only call runs", async { while status(&old).await != 503 {} }).await;
+    write(&both);
+    node.send_sighup();
+    node.logged("api.max-calls: 1 → 256").await;
+    assert_eq!(status(&old).await, 200);
 
     // Without permission.
     fs::write(&secret, &new).expect("the file can be written");

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use hyper::HeaderMap;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
 use super::problem::Problem;
 use plugnode_message::Payload;
@@ -20,8 +20,21 @@ pub(super) enum Media {
 impl Media {
     /// The media type of a request's body.
     pub(super) fn of_body(headers: &HeaderMap) -> Result<Self, Problem> {
-        let named = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        named.and_then(Self::named).ok_or_else(Problem::unsupported_media_type)
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            let detail = "bodies are not decompressed; send it without a Content-Encoding";
+            return Err(Problem::unsupported_media_type(detail).of_field("Content-Encoding"));
+        }
+        let unsupported = || {
+            let detail = "send the body as application/json in UTF-8, or as application/msgpack";
+            Problem::unsupported_media_type(detail).of_field("Content-Type")
+        };
+        let mut types = headers.get_all(CONTENT_TYPE).iter();
+        let (Some(named), None) = (types.next(), types.next()) else {
+            return Err(unsupported());
+        };
+        let named = named.to_str().ok().filter(|text| is_in_utf8(text));
+        named.and_then(Self::named).ok_or_else(unsupported)
     }
 
     /// The media type for the answer: the first acceptable one, and that of the body if any is.
@@ -113,4 +126,15 @@ impl Media {
             Self::MessagePack => msgpack::from_json(&text, attachments),
         }
     }
+}
+
+/// Whether a media type names no other character set than UTF-8.
+fn is_in_utf8(media_type: &str) -> bool {
+    let mut parameters = media_type
+        .split(';')
+        .skip(1)
+        .filter_map(|one| one.trim().split_once('='));
+    parameters.all(|(name, value)| {
+        !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+    })
 }

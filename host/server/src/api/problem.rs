@@ -123,8 +123,7 @@ impl Problem {
         .of_field("Accept")
     }
 
-    pub(super) fn unsupported_media_type() -> Self {
-        let detail = "send the body as application/json or application/msgpack";
+    pub(super) fn unsupported_media_type(detail: impl Into<String>) -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         Self::new(
             status,
@@ -133,7 +132,6 @@ impl Problem {
             detail,
             &metrics::API_INVALID,
         )
-        .of_field("Content-Type")
     }
 
     pub(super) fn too_large(detail: impl Into<String>) -> Self {

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::settings::{ApiKey, ApiSettings};
 use super::{openapi, request};
 use bytes::Bytes;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use plugnode_message::{CallAction, Command, Scope};
 use plugnode_settings::Secret;
 
@@ -184,7 +184,23 @@ fn media_types_are_negotiated() {
     let body = |value| Media::of_body(&headers(CONTENT_TYPE, value)).map_err(|problem| problem.status.as_u16());
     assert_eq!(body("application/json; charset=utf-8"), Ok(Media::Json));
     assert_eq!(body("application/x-msgpack"), Ok(Media::MessagePack));
-    assert_eq!(body("text/plain"), Err(415));
+    assert_eq!(body("application/json; charset=\"UTF-8\""), Ok(Media::Json));
+    for refused in [
+        "text/plain",
+        "application/json; charset=latin1",
+        "application/json, text/html",
+    ] {
+        assert_eq!(body(refused), Err(415), "{refused}");
+    }
+    let mut two = headers(CONTENT_TYPE, "application/json");
+    two.append(CONTENT_TYPE, HeaderValue::from_static("application/msgpack"));
+    assert!(Media::of_body(&two).is_err());
+    let mut packed = headers(CONTENT_TYPE, "application/json");
+    packed.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
+    assert!(Media::of_body(&packed).is_ok());
+    packed.append(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let problem = Media::of_body(&packed).unwrap_err();
+    assert_eq!(problem.status.as_u16(), 415);
     let answer =
         |value| Media::for_answer(&headers(ACCEPT, value), Media::Json).map_err(|problem| problem.status.as_u16());
     assert_eq!(answer("application/msgpack, */*"), Ok(Media::MessagePack));

@@ -48,9 +48,9 @@ pub(crate) fn decode(data: &[u8]) -> Result<IncomingPacket, Malformed> {
 /// Decodes a value that is no packet.
 ///
 /// # Errors
-/// If it is not exactly one value.
+/// If it is not exactly one value, or has parts that JSON cannot say.
 pub(super) fn value(data: &[u8]) -> Result<RawPayload, Malformed> {
-    let mut reader = Reader::new(data, Dialect::Client);
+    let mut reader = Reader::new(data, Dialect::Value);
     let value = reader.payload()?;
     reader.end()?;
     Ok(value)
@@ -114,6 +114,8 @@ enum Dialect {
     Client,
     /// An emitter on a server: dates are timestamps of the MessagePack specification, and the namespace may be missing.
     Emitter,
+    /// Another program: what JSON cannot say is refused.
+    Value,
 }
 
 struct Reader<'a> {
@@ -361,6 +363,7 @@ impl<'a> Reader<'a> {
         let marker = self.marker()?;
         match self.text(marker)? {
             Some(text) => Ok(text),
+            None if self.dialect == Dialect::Value => Err(Malformed::Packet("a key that is no text".into())),
             None => self.scalar(marker).map(Cow::Owned),
         }
     }
@@ -387,13 +390,22 @@ impl<'a> Reader<'a> {
             Marker::Str32 => self.number(RmpRead::read_data_u32)?,
             _ => return Ok(None),
         };
-        Ok(Some(String::from_utf8_lossy(self.take(length)?)))
+        match String::from_utf8_lossy(self.take(length)?) {
+            Cow::Owned(_) if self.dialect == Dialect::Value => {
+                Err(Malformed::Packet("a text that is not UTF-8".into()))
+            }
+            text => Ok(Some(text)),
+        }
     }
 
     /// A number, boolean or null, as JSON.
     fn scalar(&mut self, marker: Marker) -> Result<String, Malformed> {
-        let float =
-            |number: f64| serde_json::Number::from_f64(number).map_or("null".into(), |number| number.to_string());
+        let is_strict = self.dialect == Dialect::Value;
+        let float = |number: f64| match serde_json::Number::from_f64(number) {
+            Some(number) => Ok(number.to_string()),
+            None if is_strict => Err(Malformed::Packet(format!("the number {number}"))),
+            None => Ok("null".into()),
+        };
         Ok(match marker {
             Marker::Null => "null".into(),
             Marker::False => "false".into(),
@@ -408,8 +420,8 @@ impl<'a> Reader<'a> {
             Marker::I16 => self.number(RmpRead::read_data_i16)?.to_string(),
             Marker::I32 => self.number(RmpRead::read_data_i32)?.to_string(),
             Marker::I64 => self.number(RmpRead::read_data_i64)?.to_string(),
-            Marker::F32 => float(self.number(RmpRead::read_data_f32)?.into()),
-            Marker::F64 => float(self.number(RmpRead::read_data_f64)?),
+            Marker::F32 => float(self.number(RmpRead::read_data_f32)?.into())?,
+            Marker::F64 => float(self.number(RmpRead::read_data_f64)?)?,
             _ => {
                 return Err(Malformed::Packet("a value of a type that cannot be there".into()));
             }

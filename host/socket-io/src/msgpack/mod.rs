@@ -26,7 +26,8 @@ use crate::raw_payload::RawPayload;
 /// Reads a value in MessagePack as JSON with attachments.
 ///
 /// # Errors
-/// If it is not one value, or nested too deeply.
+/// If it is not one value, is nested too deeply, or has what JSON cannot say: a text that is not UTF-8, a key that is no text, a number that
+/// is not finite.
 pub fn to_json(data: &[u8]) -> Result<RawPayload, Malformed> {
     decode::value(data)
 }
@@ -101,6 +102,22 @@ mod tests {
         );
         assert_eq!(attachments, ["abc"]);
         assert_eq!(passed_on(&[own, bytes]), [b"\x93\xa1e", &own[..], bytes].concat());
+    }
+
+    #[test]
+    fn values_of_programs_are_read_strictly() {
+        let read = |data: &[u8]| to_json(data).map(|read| read.json.as_str().to_owned());
+        assert_eq!(read(b"\x81\xa1a\x92\x01\xc0").unwrap(), r#"{"a":[1,null]}"#);
+        for (data, part) in [
+            (&b"\xa1\xc3"[..], "UTF-8"),
+            (b"\x81\xa1\xc3\x01", "UTF-8"),
+            (b"\x81\x01\x01", "key"),
+            (b"\xca\x7f\xc0\0\0", "NaN"),
+            (b"\xcb\x7f\xf0\0\0\0\0\0\0", "inf"),
+        ] {
+            let error = read(data).unwrap_err().to_string();
+            assert!(error.contains(part), "{data:?}: {error}");
+        }
     }
 
     #[test]
