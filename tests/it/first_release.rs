@@ -79,7 +79,7 @@ async fn first_component_that_cannot_start_leaves_no_release() {
     for broken in [b"this is not wasm".to_vec(), Flaw::Start.of(recorder)] {
         fs::write(&file, broken).expect("the file can be written");
         let mut node = Node::begin(&cluster.config("app-node"));
-        node.logged("app.wasm cannot be its first release").await;
+        node.logged("app.wasm cannot start as the first release").await;
         assert!(!node.ended().await.success());
         let said = verb(&["releases"], folder.path()).await;
         assert!(said.err.contains("no app runs here yet"), "{said:?}");

@@ -531,7 +531,7 @@ async fn build_refuses_syntax_errors_with_place_and_code() {
         assert!(said.status.success(), "{said:?}");
         let said = verb(&["dev", file, "--port", "0"], folder.path()).await;
         assert!(
-            !said.status.success() && said.err.contains(&format!(" {file} cannot be its first release")),
+            !said.status.success() && said.err.contains(&format!(" {file} cannot start as the first release")),
             "{said:?}"
         );
     }

@@ -1,6 +1,7 @@
 //! Watches source files, and reports a change once no further one follows for a moment.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use tokio::time::timeout;
 const QUIET: Duration = Duration::from_millis(200);
 /// Limit of waiting for a quiet moment after the first change.
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Size up to which files are compared with what they were.
+const MAX_COMPARED: u64 = 64 << 20;
 /// Folders of build results, dependencies and pages, which are not watched.
 const EXCLUDED: [&str; 3] = ["target", "node_modules", "public"];
 /// Folders of build results that are not watched either for a build command without `watch`.
@@ -110,10 +113,12 @@ impl SourceWatcher {
 
     fn new(is_watched: impl Fn(&Path) -> bool + Send + 'static) -> Result<Self> {
         let (change, changes) = mpsc::channel(1);
+        let mut known = HashMap::new();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error may hide a change.
             let is_change = event.map_or(true, |event| {
-                !event.kind.is_access() && (event.need_rescan() || event.paths.iter().any(|path| is_watched(path)))
+                let mut watched = event.paths.iter().filter(|path| is_watched(path));
+                !event.kind.is_access() && (event.need_rescan() || watched.any(|path| has_changed(path, &mut known)))
             });
             if is_change {
                 // The channel is full if a change is pending already.
@@ -153,6 +158,19 @@ impl SourceWatcher {
         }
         Ok(())
     }
+}
+
+/// Whether a file has another content than at its last event. A build may write its result among its sources, and writes the same again.
+fn has_changed(path: &Path, known: &mut HashMap<PathBuf, Option<u64>>) -> bool {
+    if path.metadata().is_ok_and(|found| found.len() > MAX_COMPARED) {
+        return true;
+    }
+    let content = std::fs::read(path).ok().map(|content| {
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        hasher.finish()
+    });
+    known.insert(path.to_owned(), content) != Some(content)
 }
 
 /// An entry of `[build] watch`.
@@ -286,6 +304,14 @@ mod tests {
             .expect("a change in a new folder is reported")
             .unwrap();
         assert!(timeout(NEVER, sources.changed()).await.is_err());
+        std::fs::write(path("src/lib.rs"), "2").unwrap();
+        let same = timeout(NEVER, sources.changed()).await;
+        assert!(same.is_err(), "a build writes its result again, with the same content");
+        std::fs::remove_file(path("src/lib.rs")).unwrap();
+        timeout(SOON, sources.changed())
+            .await
+            .expect("a deleted source is reported")
+            .unwrap();
     }
 
     #[tokio::test]

@@ -79,6 +79,7 @@ pub(super) fn overlay(
             Err(problem) => {
                 let unknown = problem::unknown_key(&problem).and_then(|(key, _)| Some((key, nearest(variable)?)));
                 let words = match unknown {
+                    _ if text.is_empty() => "is empty; give it a value, or unset it".into(),
                     Some((key, nearest)) => format!("unknown key `{key}`; did you mean {nearest}?"),
                     None => problem::in_words(&problem),
                 };

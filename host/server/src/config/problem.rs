@@ -1,13 +1,24 @@
 //! Messages of serde and toml in the words of a config file: keys rather than fields, numbers rather than types of Rust.
 
-/// Types of Rust in serde's messages, and their values.
-const TYPES: [(&str, &str); 6] = [
-    (", expected a sequence", ", expected a list"),
-    (", expected a map", ", expected a section"),
-    (", expected u64", ", expected a whole number, 0 or more"),
-    (", expected usize", ", expected a whole number, 0 or more"),
-    (", expected u32", ", expected a whole number from 0 to 4294967295"),
-    (", expected u16", ", expected a whole number from 0 to 65535"),
+/// What serde expects, and the words for it.
+const EXPECTED: [(&str, &str); 8] = [
+    ("a sequence", "a list"),
+    ("a map", "a section"),
+    ("a string", "a text in quotes"),
+    ("a boolean", "true or false"),
+    ("u64", "a whole number, 0 or more"),
+    ("usize", "a whole number, 0 or more"),
+    ("u32", "a whole number from 0 to 4294967295"),
+    ("u16", "a whole number from 0 to 65535"),
+];
+/// What serde has found, and the words for it. The value follows.
+const FOUND: [(&str, &str); 6] = [
+    ("string ", "the text "),
+    ("integer ", "the number "),
+    ("floating point ", "the number "),
+    ("boolean ", ""),
+    ("sequence", "a list"),
+    ("map", "a section"),
 ];
 
 /// Rewrites a message of serde. Messages that it does not know stay as they are.
@@ -21,13 +32,30 @@ pub fn in_words(message: &str) -> String {
     if message == "invalid type: map, expected a sequence" {
         return "is a section, but must be a list; write the section of an app as [[app]]".into();
     }
-    if let Some((found, _)) = message.split_once(", expected struct ") {
-        return format!("{found}, expected a section");
+    let choice = message
+        .strip_prefix("unknown variant ")
+        .and_then(|rest| rest.split_once(", expected "));
+    if let Some((found, choices)) = choice {
+        let choices = choices.trim_start_matches("one of ");
+        return format!("{found} is not one of {}", choices.replace("` or `", "`, `"));
     }
-    let in_words = TYPES
-        .iter()
-        .find_map(|(kind, words)| Some(format!("{}{words}", message.strip_suffix(kind)?)));
-    in_words.unwrap_or_else(|| message.into())
+    wrong_type(message).unwrap_or_else(|| message.into())
+}
+
+/// The words for a value of a wrong type.
+fn wrong_type(message: &str) -> Option<String> {
+    let kinds = ["invalid type: ", "invalid value: "];
+    let rest = kinds.iter().find_map(|kind| message.strip_prefix(kind))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let in_words =
+        |(kind, words): &(&str, &str)| Some(format!("{words}{}", found.strip_prefix(kind)?.replace('`', "")));
+    let found = FOUND.iter().find_map(in_words).unwrap_or_else(|| found.into());
+    let expected = match EXPECTED.iter().find(|(kind, _)| *kind == expected) {
+        Some((_, words)) => words,
+        None if expected.starts_with("struct ") => "a section",
+        None => expected,
+    };
+    Some(format!("is {found}, but must be {expected}"))
 }
 
 /// The key that a message calls unknown, and the known ones.
@@ -75,19 +103,31 @@ mod tests {
         for (message, words) in [
             (
                 "invalid type: string \"3s\", expected u64",
-                "invalid type: string \"3s\", expected a whole number, 0 or more",
+                "is the text \"3s\", but must be a whole number, 0 or more",
             ),
             (
                 "invalid value: integer `99999`, expected u16",
-                "invalid value: integer `99999`, expected a whole number from 0 to 65535",
+                "is the number 99999, but must be a whole number from 0 to 65535",
             ),
             (
                 "invalid type: string \"x\", expected a sequence",
-                "invalid type: string \"x\", expected a list",
+                "is the text \"x\", but must be a list",
             ),
             (
                 "invalid type: integer `3`, expected struct Http",
-                "invalid type: integer `3`, expected a section",
+                "is the number 3, but must be a section",
+            ),
+            (
+                "invalid type: boolean `true`, expected a string",
+                "is true, but must be a text in quotes",
+            ),
+            (
+                "unknown variant `cook`, expected one of `frontend`, `io-node`, `app-node`",
+                "`cook` is not one of `frontend`, `io-node`, `app-node`",
+            ),
+            (
+                "unknown variant `xml`, expected `json` or `msgpack`",
+                "`xml` is not one of `json`, `msgpack`",
             ),
             ("is more than 1PB", "is more than 1PB"),
         ] {

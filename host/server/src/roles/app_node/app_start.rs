@@ -54,7 +54,12 @@ pub(super) async fn start(
         let pool = Pool::start(engine, component.clone(), source.settings.clone(), shutdown).await?;
         anyhow::Ok((component, pool))
     };
-    let why = || format!("{} cannot be its first release, and it has no other", source.file);
+    let why = || {
+        format!(
+            "{} cannot start as the first release, and the app has no other",
+            source.file
+        )
+    };
     let (component, pool) = first.await.with_context(why)?;
     let file = ComponentFile {
         digest: transport.releases.put_component(bytes).await?,
