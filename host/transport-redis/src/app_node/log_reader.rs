@@ -10,7 +10,7 @@ mod subscription;
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -39,6 +39,8 @@ use plugnode_process::metrics;
 const TIMER_SET: &str = "timers";
 /// Maximum number of hints in one read.
 const HINTS: usize = 64;
+/// Number of hints that were read before they are deleted.
+const KEPT_HINTS: usize = 16;
 /// Approximate size of one read during catch-up, in bytes.
 const BYTES: usize = 1 << 20;
 /// Number of partitions whose last entries are checked together behind a new connection.
@@ -58,6 +60,8 @@ pub(crate) struct LogReader {
     pub(crate) timer_set: Arc<Notify>,
     /// Number of events of the shard at the last comparison with the numbers of the partitions.
     compared: Arc<AtomicU64>,
+    /// Whether hints were missed, perhaps because their stream was made anew and has lower ids than before.
+    has_missed: Arc<AtomicBool>,
 }
 
 /// The last entry of a partition that was read.
@@ -87,6 +91,7 @@ impl LogReader {
             changed: Arc::default(),
             timer_set: Arc::default(),
             compared: Arc::default(),
+            has_missed: Arc::default(),
         };
         let running = reader.clone();
         redis.shutdown.spawn(async move {
@@ -126,6 +131,7 @@ impl LogReader {
                 partitions = missed,
                 "hints of new events were lost"
             );
+            self.has_missed.store(true, Ordering::Relaxed);
             self.changed.notify_one();
         }
         if self.compared.swap(tail, Ordering::Relaxed) == tail {
@@ -158,15 +164,22 @@ impl LogReader {
     async fn run(self) {
         let link = Link::for_waiting(self.redis.server.clone());
         let mut connections = self.connections(&link);
-        let mut reading = pin!(self.hints(&link, Vec::new()));
+        let (mut cursor, mut kept) = (EntryId::default(), 0);
+        let mut reading = pin!(self.hints(&link, cursor, false));
         loop {
             let hints = tokio::select! {
                 hints = &mut reading => Some(hints),
                 () = self.changed.notified() => None,
             };
             if let Some(hints) = hints {
-                let read = hints.iter().map(|hint| hint.id).collect();
-                reading.set(self.hints(&link, read));
+                cursor = hints.last().map_or(cursor, |last| last.id);
+                if self.has_missed.swap(false, Ordering::Relaxed) {
+                    cursor = EntryId::default();
+                }
+                kept += hints.len();
+                let deletes = kept >= KEPT_HINTS;
+                kept = if deletes { 0 } else { kept };
+                reading.set(self.hints(&link, cursor, deletes));
                 if !self.ends_by_loss(&link, &mut connections).await {
                     self.take(&hints);
                 }
@@ -175,19 +188,16 @@ impl LogReader {
         }
     }
 
-    /// Deletes the hints that were read, and reads the next ones; none after a second without any. With a configured durability only confirmed ones are returned:
-    /// after a failover another event could get the same number, and a commit of the first would count for it.
-    ///
-    /// It reads from the beginning: nothing depends on the order of their ids, which are times of Redis' clock.
-    async fn hints(&self, link: &Link, read: Vec<EntryId>) -> Vec<Entry> {
+    /// Reads the hints behind the cursor, and may delete those before; none after a second without any. With a configured durability only
+    /// confirmed ones are returned: after a failover another event could get the same number, and a commit of the first would count for it.
+    async fn hints(&self, link: &Link, cursor: EntryId, deletes: bool) -> Vec<Entry> {
         let mut delete = Vec::new();
-        if !read.is_empty() {
-            let mut hints = redis::cmd("XDEL");
-            hints.arg(&self.wake[..]);
-            hints.arg(read.iter().map(EntryId::to_string).collect::<Vec<_>>());
+        if deletes {
+            let mut hints = redis::cmd("XTRIM");
+            hints.arg(&self.wake[..]).arg("MINID").arg(cursor.next().to_string());
             delete.push(hints);
         }
-        let streams = [(self.wake.clone(), EntryId::default())];
+        let streams = [(self.wake.clone(), cursor)];
         let found = match &self.redis.durability {
             None => read_between(link, delete, HINTS, &streams, &[], |_| true).await,
             Some(durability) => {

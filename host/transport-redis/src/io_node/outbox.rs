@@ -1,6 +1,6 @@
 //! An io-node's outboxes. In each shard a task reads two streams: the io-node's own, and the broadcasts for all.
 //!
-//! Its own entries are trimmed as soon as they are read, although they are not applied yet: if the process dies, so do the connections
+//! Its own entries are trimmed soon after they are read, although they are not applied yet: if the process dies, so do the connections
 //! that they are for. Broadcasts are trimmed once all io-nodes have reported that they have read them.
 
 use std::sync::{Arc, Weak};
@@ -30,9 +30,12 @@ use plugnode_transport::{Outbox, Result, TransportError};
 const ENTRIES: usize = 32;
 /// Number of reads that may wait to be applied.
 const WAITING: usize = 4;
+/// Number of its own entries, and time, after which those that were read are trimmed with the next read.
+const TRIM_ENTRIES: usize = 16;
+const TRIM_AFTER: Duration = Duration::from_millis(100);
 /// Longest time after which broadcasts that were read are reported, so that they can be trimmed.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
-/// Part of an outbox's budget that broadcasts may fill before those that were read are reported.
+/// Part of an outbox's budget that entries may fill before those that were read are trimmed, or reported.
 const REPORT_PART: usize = 16;
 
 pub(crate) struct RedisOutbox {
@@ -55,6 +58,7 @@ impl RedisOutbox {
                 read_key: shard.outbox_read(&member.id),
                 bytes: 0,
                 cursor: EntryId::default(),
+                trim: TrimState::default(),
                 broadcasts: BroadcastCursor {
                     read,
                     ..BroadcastCursor::default()
@@ -101,7 +105,25 @@ struct OutboxReader {
     bytes: u64,
     /// Last one read of its own entries.
     cursor: EntryId,
+    trim: TrimState,
     broadcasts: BroadcastCursor,
+}
+
+/// What of its own entries was read and not trimmed.
+#[derive(Default)]
+struct TrimState {
+    entries: usize,
+    bytes: u64,
+    trimmed_at: Option<Instant>,
+}
+
+impl TrimState {
+    /// Whether it is time to trim, with this budget of bytes.
+    fn is_due(&self, budget: usize) -> bool {
+        let is_much = self.entries >= TRIM_ENTRIES || self.bytes >= (budget / REPORT_PART) as u64;
+        let is_old = self.trimmed_at.is_none_or(|at| at.elapsed() >= TRIM_AFTER);
+        self.entries > 0 && (is_much || is_old)
+    }
 }
 
 /// Position in the broadcasts of a shard.
@@ -122,17 +144,23 @@ impl OutboxReader {
     /// Reads until the outbox is dropped.
     async fn run(mut self) {
         self.find_broadcasts().await;
-        let mut trimmed = self.cursor;
         let mut connections = self.link.connections();
         let mut read_count = ReadCount::at_most(ENTRIES);
         let mut count = read_count.entries();
         loop {
+            let trims = self.trim.is_due(self.redis.settings.common.outbox.bytes);
             let entries = tokio::select! {
                 () = self.commands.closed() => return,
-                entries = self.next(count, trimmed) => entries,
+                entries = self.next(count, trims) => entries,
             };
             read_count.observe(entries.own.iter().chain(&entries.broadcasts));
-            trimmed = self.cursor;
+            if trims {
+                self.trim = TrimState {
+                    trimmed_at: Some(Instant::now()),
+                    ..TrimState::default()
+                };
+            }
+            self.trim.entries += entries.own.len();
             if self.link.connections() != connections {
                 connections = self.link.connections();
                 if self.has_lost_entries().await {
@@ -166,10 +194,10 @@ impl OutboxReader {
         self.broadcasts.reported = self.broadcasts.bytes;
     }
 
-    /// Reads entries behind the cursors, and trims its own up to the cursor in the same round trip.
-    async fn next(&self, count: usize, trimmed: EntryId) -> OutboxEntries {
+    /// Reads entries behind the cursors, and may trim its own up to the cursor in the same round trip.
+    async fn next(&self, count: usize, trims: bool) -> OutboxEntries {
         let mut trim = Vec::new();
-        if trimmed < self.cursor {
+        if trims {
             let mut entries = redis::cmd("XTRIM");
             entries
                 .arg(&self.key[..])
@@ -224,8 +252,11 @@ impl OutboxReader {
             let is_order = &field.name[..] == OUTBOX_ORDER.as_bytes();
             match field.is_broadcast {
                 true => self.broadcasts.unreported += 1,
-                false if !is_order => self.bytes += field.value.len() as u64,
-                false => {}
+                false if is_order => {}
+                false => {
+                    self.bytes += field.value.len() as u64;
+                    self.trim.bytes += field.value.len() as u64;
+                }
             }
         }
     }
