@@ -327,6 +327,30 @@ async fn keys_of_one_caller_fill_its_own_bucket() {
     let key = format!("Idempotency-Key: {long}0\r\n");
     let refused = api.post_with("event", &key, &event).await;
     assert_eq!(refused.status, 503, "{refused:?}");
+    // What was answered before is not lost either.
+    let unheard = json!({ "kind": "faulty.count/1", "wait": "accepted" });
+    assert_eq!(
+        api.post_with("event", &format!("Idempotency-Key: {long}x\r\n"), &unheard)
+            .await
+            .status,
+        202
+    );
+    let (folder, port) = (temp_folder(), node.port().to_string());
+    let dead = async |args: &[&str]| verb(&[&["dead"], args, &["--port", &port]].concat(), folder.path()).await;
+    let letters = async || -> Vec<Value> {
+        let list = dead(&["list", "--json"]).await.json();
+        let letters = list.as_array().expect("it is a list").iter();
+        letters.map(|letter| letter["id"].clone()).collect()
+    };
+    within("all become dead letters", async { while letters().await.len() < 3 {} }).await;
+    let before = letters().await;
+    let retried = dead(&["retry", "--all"]).await;
+    assert!(retried.status.success(), "{retried:?}");
+    let are_back = async || {
+        let now = letters().await;
+        now.len() == before.len() && !now.iter().any(|id| before.contains(id))
+    };
+    within("none is lost by a retry", async { while !are_back().await {} }).await;
     assert_eq!(api.post("event", &event).await.status, 200, "without a key");
     let other = api.post_as(WEAK_KEY, "publish", &key, &publish).await;
     assert_eq!(other.status, 200, "{other:?}");

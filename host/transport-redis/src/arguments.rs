@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use plugnode_message::{Event, EventKind, Namespace, Partition, SessionId};
+use plugnode_message::{Event, EventKind, Namespace, SessionId};
 
 /// A value in its text form.
 pub(crate) fn bytes_of(value: impl Display) -> Bytes {
@@ -24,10 +24,10 @@ pub(crate) fn client_key_of(namespace: &Namespace, id: &SessionId) -> Bytes {
     [namespace.as_str(), id.as_str()].join("\0").into()
 }
 
-/// By what an io-node counts an open event: its client, or the caller of the API in this partition. Empty if it is not counted.
-pub(crate) fn account(event: &Event, partition: Partition) -> Bytes {
+/// For whom an event counts: its client, or the caller of the API. Empty for neither.
+pub(crate) fn account(event: &Event) -> Bytes {
     match (&event.kind, event.counted_for()) {
-        (EventKind::Call(_), Some(caller)) => format!("{}\0{partition}", caller.as_str()).into(),
+        (EventKind::Call(_), Some(caller)) => Bytes::copy_from_slice(caller.as_str().as_bytes()),
         _ => client_key(event),
     }
 }

@@ -23,8 +23,8 @@ pub struct Backlog {
     /// Bytes of the events in `backlog`. A larger event is accepted when its partition holds nothing else.
     #[serde(rename = "backlog-bytes", with = "Bytes")]
     pub bytes: usize,
-    /// Events of one client within `backlog`. The share shrinks for all clients while the partition is more than half
-    /// full, and the last eighth is kept for clients with no event in it, so a busy client cannot shut others out.
+    /// Events of one client within `backlog`; also those of one key of the server API, in all partitions together, at each API node. The
+    /// share shrinks for all while the partition is more than half full, and the last eighth is kept for clients with no event in it, so a busy client cannot shut others out.
     #[serde(rename = "client-backlog")]
     pub client_events: usize,
     /// Bytes of one client's events within `backlog-bytes`.

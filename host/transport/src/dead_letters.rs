@@ -153,8 +153,8 @@ impl DeadFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterBudget {
-    /// Dead letters kept for each app in each shard; the oldest are dropped first. One client has a tenth of it at most, and
-    /// beyond that its own oldest are dropped.
+    /// Dead letters kept for each app in each shard; the oldest are dropped first. One client, or one key of the server API, has a
+    /// tenth of it at most, and beyond that its own oldest are dropped.
     #[serde(rename = "dead-letters")]
     pub letters: usize,
     /// Bytes of the letters in `dead-letters`.

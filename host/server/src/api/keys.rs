@@ -2,6 +2,7 @@
 //!
 //! Only the SHA-256 of a secret is kept. A presented secret is hashed and compared with all of them in constant time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,13 +11,15 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::settings::{ApiKey, ApiSettings};
 use plugnode_message::namespaces::Namespaces;
 
 /// Bytes of a secret, at least.
 const MIN_SECRET: usize = 32;
+/// Bytes of calls that may wait to be accepted. Half of them are divided among the keys.
+const MAX_WAITING: usize = 8 << 20;
 /// The entry of `namespaces` that means all.
 const ALL: &str = "*";
 
@@ -44,8 +47,26 @@ pub enum Permission {
 #[derive(Debug)]
 pub struct KeyRing {
     keys: Vec<Key>,
-    /// Room for calls of any key; each key has room of its own besides, so that none takes all.
-    shared: Semaphore,
+    /// Room of any key; each has room of its own besides, so that none takes all.
+    shared: Room,
+}
+
+/// Room for what is going on.
+#[derive(Debug)]
+struct Room {
+    /// Calls that may run.
+    calls: Semaphore,
+    /// Bytes of calls that may wait to be accepted.
+    queue: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(calls: usize, queue: usize) -> Self {
+        Self {
+            calls: Semaphore::new(calls),
+            queue: Arc::new(Semaphore::new(queue)),
+        }
+    }
 }
 
 /// A key.
@@ -60,8 +81,8 @@ pub(super) struct Key {
     rate: Gcra,
     /// The theoretical arrival time of the next call.
     arrival: Mutex<Option<Instant>>,
-    /// Room for calls of this key alone.
-    own: Semaphore,
+    /// Room of this key alone.
+    own: Room,
 }
 
 impl KeyRing {
@@ -70,10 +91,19 @@ impl KeyRing {
     /// # Errors
     /// If a key cannot be read or used. The error does not contain the secret.
     pub fn read(settings: &ApiSettings) -> Result<Self> {
-        let own = settings.max_calls / 2 / settings.keys.len().max(1);
+        let count = settings.keys.len().max(1);
+        let own = settings.max_calls / 2 / count;
+        ensure!(
+            own > 0 || settings.keys.is_empty(),
+            "max-calls {} is too small for {count} [[api.key]]; use {} or more, so that each has room for a call of its own",
+            settings.max_calls,
+            2 * count
+        );
+        let own_queue = MAX_WAITING / 2 / count;
         let mut keys: Vec<Key> = Vec::new();
         for key in &settings.keys {
-            let key = Key::read(key, own).with_context(|| format!("[[api.key]] {:?}", key.name))?;
+            let key =
+                Key::read(key, Room::new(own, own_queue)).with_context(|| format!("[[api.key]] {:?}", key.name))?;
             for other in &keys {
                 ensure!(
                     key.digests.iter().all(|digest| !other.digests.contains(digest)),
@@ -84,7 +114,10 @@ impl KeyRing {
             }
             keys.push(key);
         }
-        let shared = Semaphore::new(settings.max_calls - own * keys.len());
+        let shared = Room::new(
+            settings.max_calls - own * keys.len(),
+            MAX_WAITING - own_queue * keys.len(),
+        );
         Ok(Self { keys, shared })
     }
 
@@ -119,12 +152,21 @@ impl KeyRing {
 
     /// Room for a call of this key until it is dropped. None: too many are running.
     pub(super) fn room<'a>(&'a self, key: &'a Key) -> Option<SemaphorePermit<'a>> {
-        key.own.try_acquire().or_else(|_| self.shared.try_acquire()).ok()
+        let own = key.own.calls.try_acquire();
+        own.or_else(|_| self.shared.calls.try_acquire()).ok()
+    }
+
+    /// Room for a call of this size to wait until it is accepted. None: too many wait.
+    pub(super) fn queue_room(&self, key: &Key, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(MAX_WAITING / 2)).unwrap_or(u32::MAX);
+        let own = key.own.queue.clone().try_acquire_many_owned(bytes);
+        own.or_else(|_| self.shared.queue.clone().try_acquire_many_owned(bytes))
+            .ok()
     }
 }
 
 impl Key {
-    fn read(settings: &ApiKey, own: usize) -> Result<Self> {
+    fn read(settings: &ApiKey, own: Room) -> Result<Self> {
         let mut digests = Vec::new();
         if let Some(secret) = &settings.key {
             digests.push(digest_of(secret.expose().as_bytes())?);
@@ -146,7 +188,7 @@ impl Key {
             permissions: settings.permissions.clone(),
             rate: Gcra::new(settings.calls_per_second, settings.burst_seconds),
             arrival: Mutex::default(),
-            own: Semaphore::new(own),
+            own,
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -19,8 +19,6 @@ use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Inbox, IoNode, IoSession, Outbox, Result, Transport};
 
-/// Bytes of calls that may wait to be accepted.
-const MAX_WAITING: usize = 8 << 20;
 /// Calls in one call of the transport.
 const BATCH: usize = 256;
 /// The pause before joining again: at first, and at most.
@@ -40,8 +38,6 @@ struct Inner {
     next: AtomicU64,
     open: Mutex<HashMap<u64, UnboundedSender<Heard>>>,
     offers: mpsc::UnboundedSender<Offer>,
-    /// The bytes left of the queue.
-    room: Arc<Semaphore>,
 }
 
 /// What the API node hears about a call.
@@ -57,8 +53,6 @@ pub(super) enum Heard {
 pub(super) enum NotAccepted {
     /// This node is no member at present.
     NotJoined,
-    /// Too many calls wait here.
-    QueueFull,
     /// The backlog of the call's partition is full.
     BacklogFull,
     /// The transport did not answer in time.
@@ -90,7 +84,6 @@ impl Member {
             next: AtomicU64::new(now_ms() << 20),
             open: Mutex::default(),
             offers,
-            room: Arc::new(Semaphore::new(MAX_WAITING)),
         }));
         let (running, ending) = (member.clone(), shutdown.clone());
         shutdown.spawn_intake(async move { running.run(offered, ending).await });
@@ -119,18 +112,22 @@ impl Member {
     }
 
     /// Offers the event of a call, and waits until the transport accepts it.
-    pub(super) async fn offer(&self, event: Event, patience: Duration) -> std::result::Result<(), NotAccepted> {
+    /// It takes room in the queue meanwhile.
+    pub(super) async fn offer(
+        &self,
+        event: Event,
+        room: OwnedSemaphorePermit,
+        patience: Duration,
+    ) -> std::result::Result<(), NotAccepted> {
         let inner = &*self.0;
         if !inner.has_joined.load(Ordering::Acquire) || inner.transport.nodes.lease_health().is_overdue() {
             return Err(NotAccepted::NotJoined);
         }
-        let size = u32::try_from(event.size().min(MAX_WAITING)).unwrap_or(u32::MAX);
-        let room = inner.room.clone().try_acquire_many_owned(size);
         let (accepted, answer) = oneshot::channel();
         let offer = Offer {
             event,
             accepted,
-            _room: room.map_err(|_| NotAccepted::QueueFull)?,
+            _room: room,
         };
         inner.offers.send(offer).map_err(|_| NotAccepted::NotJoined)?;
         match timeout(patience, answer).await {
@@ -231,8 +228,16 @@ impl Member {
                     }
                     _ => continue,
                 };
-                if let Some(open) = self.0.open.lock().get(&call) {
-                    let _ = open.send(heard);
+                match (self.0.open.lock().get(&call), &heard) {
+                    (Some(open), _) => drop(open.send(heard)),
+                    // It was answered 202 before.
+                    (None, Heard::Outcome(CallOutcome::KeyReused)) => {
+                        warn!(
+                            call,
+                            "a call that was answered 202 does nothing: its Idempotency-Key was used with another body"
+                        );
+                    }
+                    (None, _) => {}
                 }
             }
         }

@@ -225,7 +225,7 @@ fn event(event: Event, body: &Payload) -> Result<Plan, Problem> {
     timeout(event.timeout_ms)?;
     let order = event.order.map(|order| {
         name(&order, "order")?;
-        Ok(order_of(&event.namespace, &order))
+        Ok(format!("#event#{}#{order}", event.namespace).into())
     });
     let json = event.data.as_deref().map_or("null", RawValue::get);
     let (data, content_type) = match &body.attachments[..] {
@@ -349,7 +349,7 @@ fn audience(fields: AudienceFields, at: &str) -> Result<(Audience, SessionId), P
     Ok((audience, order))
 }
 
-/// The order of calls that are not for one client. It is no session id, which has no `#`.
+/// The order of calls that are not for one client. It is no session id, which has no `#`, and no order of events.
 fn order_of(namespace: &str, name: &str) -> SessionId {
     format!("#{namespace}#{name}").into()
 }
@@ -422,6 +422,9 @@ fn read<T: DeserializeOwned>(json: &str) -> Result<T, Problem> {
         let field = error.path().to_string();
         let error = error.into_inner();
         match error.is_data() {
+            true if error.to_string().contains(", expected struct ") => {
+                Problem::invalid("must be an object").of_field(field)
+            }
             true => Problem::invalid(error.to_string()).of_field(field),
             false => Problem::malformed(format!("the body is not valid JSON: {error}")),
         }

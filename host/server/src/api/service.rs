@@ -121,7 +121,7 @@ impl Inner {
         }
         let digest = |name: String| CallKey::new(&key.name, name.into(), digest(operation, media, &body));
         let idempotency = idempotency.map(digest);
-        self.carry_out(plan, &key.name, idempotency, answer_media).await
+        self.carry_out(plan, &keys, key, idempotency, answer_media).await
     }
 
     async fn body<B>(&self, request: Request<B>) -> Result<Bytes, Problem>
@@ -160,7 +160,8 @@ impl Inner {
     async fn carry_out(
         &self,
         plan: Plan,
-        caller: &str,
+        keys: &KeyRing,
+        caller: &Key,
         key: Option<CallKey>,
         media: Media,
     ) -> Result<Response<Full<Bytes>>, Problem> {
@@ -182,14 +183,17 @@ impl Inner {
             kind: EventKind::Call(Box::new(Call {
                 api_node: self.member.node().clone(),
                 id: call.id,
-                caller: caller.into(),
+                caller: caller.name.as_str().into(),
                 action: work.action(call.id, self.member.node(), &namespace, &order),
                 order,
                 // A question changes nothing.
                 key: key.filter(|_| !matches!(work, Work::Find { .. })),
             })),
         };
-        let offered = self.member.offer(event, self.setup.settings.accept_timeout).await;
+        let room = keys.queue_room(caller, event.size());
+        let room =
+            room.ok_or_else(|| Problem::unavailable("too many bytes of calls wait to be accepted; send again"))?;
+        let offered = self.member.offer(event, room, self.setup.settings.accept_timeout).await;
         offered.map_err(not_accepted)?;
         match work {
             Work::Commands(_) => self.committed(call, media).await,
@@ -366,7 +370,6 @@ fn accepted(media: Media) -> Response<Full<Bytes>> {
 fn not_accepted(reason: NotAccepted) -> Problem {
     Problem::unavailable(match reason {
         NotAccepted::NotJoined => "this node is no member of the cluster at present; send again, or to another node",
-        NotAccepted::QueueFull => "too many calls wait to be accepted; send again",
         NotAccepted::BacklogFull => "too many events wait to be handled; send again",
         NotAccepted::Away => {
             "the transport did not answer in time, and the call may still take effect; repeat it with the same Idempotency-Key"

@@ -171,7 +171,7 @@ impl RedisCommits {
             forgotten_patches: forget.iter().map(patch_field).collect(),
             client: client_key(event),
             io_node: io_node_of(event),
-            account: account(event, id.partition),
+            account: account(event),
             end,
             letter,
             app,

@@ -26,7 +26,7 @@ pub(crate) struct IngestEvent {
     partition: Partition,
     /// Key of its client; empty for none.
     pub(crate) client: Bytes,
-    /// By what it is counted while it is open; empty if it is not.
+    /// For whom it counts while it is open; empty for nobody.
     pub(crate) account: Bytes,
     /// Key of the client whose events keep their order with it; empty for none.
     pub(crate) order: Bytes,
@@ -60,13 +60,20 @@ impl IngestEvent {
         Self {
             index,
             partition,
-            account: account(event, partition),
+            account: account(event),
             client,
             order,
             change,
             encoded: encode(event),
             will,
         }
+    }
+
+    /// What is refused with it, to keep the order: the later events of its client, or the later calls of its caller in the same order.
+    pub(crate) fn line(&self) -> (Bytes, Bytes) {
+        let is_call = !self.order.is_empty() && self.client.is_empty() && !self.account.is_empty();
+        let caller = if is_call { self.account.clone() } else { Bytes::new() };
+        (self.order.clone(), caller)
     }
 
     /// Size of the event in the log, in bytes.

@@ -16,7 +16,7 @@ use plugnode_transport::{Backlog, Load};
 /// Validity of a reported partition load.
 const LOAD_VALIDITY: Duration = Duration::from_secs(1);
 
-/// Open events by client, or by caller and partition.
+/// Open events by client or caller.
 #[derive(Default)]
 pub(crate) struct OpenEvents(Mutex<Counts>);
 

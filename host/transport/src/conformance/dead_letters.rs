@@ -119,3 +119,23 @@ pub async fn dead_letters_are_bounded_per_app_and_client(transport: Transport) {
     assert_eq!(kept("/").await, [103, 104, 105]);
     assert_eq!(kept("/other").await, [7]);
 }
+
+pub async fn dead_letters_of_one_caller_leave_those_of_others(transport: Transport) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let calls = (0..30).map(|number| call("office", number, "alice"));
+    for event in [message("alice", 7)].into_iter().chain(calls) {
+        while !io.inbox.ingest(vec![event.clone()]).await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let id = read(&mut lease, 1).await[0].id;
+        let verdict = Verdict::Dead(cause("broken"), Effects::default());
+        lease.commits.commit(vec![outcome(id, verdict)]).await.unwrap();
+    }
+    let letters = transport.dead_letters.dead_letters(1_000).await.unwrap();
+    let is_of_client =
+        |letter: &&DeadLetter| matches!(&letter.content, DeadContent::Event(event) if event.client.is_some());
+    let of_clients = letters.iter().filter(is_of_client).count();
+    assert_eq!((letters.len(), of_clients), (DEAD_LETTERS.letters / 10 + 1, 1));
+}

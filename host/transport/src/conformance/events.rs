@@ -109,12 +109,26 @@ pub async fn one_client_cannot_fill_a_partition(transport: Transport) {
     );
 }
 
-pub async fn one_caller_cannot_fill_a_partition(transport: Transport) {
+pub async fn one_caller_has_one_share_in_all_partitions(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     let partition = lease.partition;
-    // Each call has an order of its own.
+    // Each call has an order of its own, in any partition.
+    let refused = io
+        .inbox
+        .ingest((0..9).map(|n| call("large", n, &format!("order-{n}"))).collect())
+        .await;
+    assert_eq!(refused.unwrap().len(), 9 - CLIENT_BACKLOG);
+    // A call that is refused refuses none of another caller in the same order.
+    let same: Vec<Event> = (0..9)
+        .map(|n| call("first", n, "alice"))
+        .chain([call("second", 0, "alice")])
+        .collect();
+    assert_eq!(io.inbox.ingest(same).await.unwrap().len(), 9 - CLIENT_BACKLOG);
+    let deliveries = read(&mut lease, CLIENT_BACKLOG + 1).await;
+    let outcomes = deliveries.iter().map(|delivery| done(delivery.id, Vec::new()));
+    lease.commits.commit(outcomes.collect()).await.unwrap();
     let calls = |caller: &str, count: usize| -> Vec<Event> {
         let orders = clients_in(partition).take(count);
         orders

@@ -21,7 +21,7 @@ macro_rules! conforms {
                 events::uncommitted_events_go_to_next_owner,
                 events::full_backlog_refuses_and_keeps_order,
                 events::one_client_cannot_fill_a_partition,
-                events::one_caller_cannot_fill_a_partition,
+                events::one_caller_has_one_share_in_all_partitions,
                 events::greedy_clients_leave_room_for_newcomer,
                 events::open_events_are_bounded_in_bytes,
                 events::lost_io_node_leaves_one_disconnect_per_client,
@@ -56,6 +56,7 @@ macro_rules! conforms {
                 key_value::cost_of_keys_is_reported,
                 dead_letters::dead_letter_is_kept_until_retried_or_deleted,
                 dead_letters::dead_letters_are_bounded_per_app_and_client,
+                dead_letters::dead_letters_of_one_caller_leave_those_of_others,
             );
         }
     )*};

@@ -84,7 +84,7 @@ impl Owner {
     }
 }
 
-/// The budgets that a letter counts towards: that of its client, and that of its app.
+/// The budgets that a letter counts towards: that of its client or caller, and that of its app.
 fn owners(letter: &DeadLetter) -> Vec<Owner> {
     let owner = |client| Owner {
         app: letter.cause.app.clone(),
@@ -98,8 +98,7 @@ fn client(letter: &DeadLetter) -> Option<(Namespace, SessionId)> {
     let DeadContent::Event(event) = &letter.content else {
         return None;
     };
-    let client = event.client.as_ref()?;
-    Some((event.namespace.clone(), client.id.clone()))
+    Some((event.namespace.clone(), event.counted_for()?.into_owned()))
 }
 
 fn size(letter: &DeadLetter) -> usize {

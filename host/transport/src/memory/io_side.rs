@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use super::Memory;
 use super::state::State;
 use crate::{Inbox, IoNode, IoSession, Outbox, Result, TransportError, partition_of};
-use plugnode_message::{Command, Event, Namespace, NodeId, Partition, SessionId};
+use plugnode_message::{Command, Event, EventKind, Namespace, NodeId, Partition, SessionId, Text};
 
 /// Joins as an io-node.
 pub(super) fn join(memory: &Memory, node: IoNode) -> IoSession {
@@ -65,18 +65,19 @@ impl Inbox for MemoryInbox {
         let settings = &self.membership.memory.settings;
         let mut state = self.membership.state()?;
         let mut refused = Vec::new();
-        let mut refused_clients: HashSet<SessionId> = HashSet::new();
+        // Once one event of a client is refused, so are all later ones, to keep their order; of a call, those of its caller in that order.
+        let mut refused_lines: HashSet<(SessionId, Option<Text>)> = HashSet::new();
         // Events of one client come together, so a repeated partition is mostly the last one.
         let mut appended: Vec<Partition> = Vec::new();
         for event in events {
             let client = event.in_order_with();
-            if client.is_some_and(|client| refused_clients.contains(client)) {
+            if !refused_lines.is_empty() && line_of(&event).is_some_and(|line| refused_lines.contains(&line)) {
                 refused.push(event);
                 continue;
             }
             let partition = client.map_or(Partition(0), |client| partition_of(client, settings.partitions));
-            if !state.partition(partition).has_room(&event, &settings.backlog) {
-                refused_clients.extend(client.cloned());
+            if !state.accepts(partition, &event, &settings.backlog) {
+                refused_lines.extend(line_of(&event));
                 refused.push(event);
                 continue;
             }
@@ -105,8 +106,17 @@ impl Inbox for MemoryInbox {
     fn open_events(&self, _: &Namespace, client: &SessionId) -> usize {
         let partition = partition_of(client, self.membership.memory.settings.partitions);
         let state = self.membership.state();
-        state.map_or(0, |mut state| state.partition(partition).open_of(client))
+        state.map_or(0, |mut state| state.partition(partition).open_of(client).events)
     }
+}
+
+/// What is refused with an event, to keep the order.
+fn line_of(event: &Event) -> Option<(SessionId, Option<Text>)> {
+    let caller = match &event.kind {
+        EventKind::Call(call) => Some(call.caller.clone()),
+        _ => None,
+    };
+    Some((event.in_order_with()?.clone(), caller))
 }
 
 struct MemoryOutbox {

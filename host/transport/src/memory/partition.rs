@@ -45,16 +45,16 @@ impl PartitionState {
         }
     }
 
-    /// Whether an event is accepted.
-    pub(super) fn has_room(&self, event: &Event, backlog: &Backlog) -> bool {
+    /// Whether an event is accepted of a client or caller with these open events; None for nobody's.
+    pub(super) fn has_room(&self, event: &Event, open: Option<Load>, backlog: &Backlog) -> bool {
         let bytes = event.size();
-        let of_client = event.counted_for().and_then(|client| self.open_by_client.get(&*client));
-        backlog.has_room(self.open, bytes) && of_client.is_none_or(|open| backlog.is_in_share(self.open, *open, bytes))
+        let is_in_share = |open: Load| open.events == 0 || backlog.is_in_share(self.open, open, bytes);
+        backlog.has_room(self.open, bytes) && open.is_none_or(is_in_share)
     }
 
-    /// Number of open events of a client.
-    pub(super) fn open_of(&self, client: &SessionId) -> usize {
-        self.open_by_client.get(client).map_or(0, |open| open.events)
+    /// The open events of a client or caller.
+    pub(super) fn open_of(&self, client: &SessionId) -> Load {
+        self.open_by_client.get(client).copied().unwrap_or_default()
     }
 
     /// Puts an event at the end. Who reads is not told: [`news`](Self::news) is for that.

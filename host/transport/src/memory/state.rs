@@ -10,6 +10,7 @@ use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::release_store::ReleaseStore;
 use crate::TransportSettings;
+use crate::backlog::{Backlog, Load};
 use crate::command_target::{CommandTarget, collect_at_another, needs_another_collector};
 use crate::{
     ConflictedOutcome, DeadContent, DeadLetter, IoNode, OutboxBudget, Outcome, Rank, RetryResult, Verdict, owner_of,
@@ -120,6 +121,21 @@ impl State {
     /// The state of a partition.
     pub(super) fn partition(&mut self, partition: Partition) -> &mut PartitionState {
         &mut self.partitions[usize::from(partition.0)]
+    }
+
+    /// Whether a partition accepts an event. A caller of the API has one share in all partitions together.
+    pub(super) fn accepts(&self, partition: Partition, event: &Event, backlog: &Backlog) -> bool {
+        let partition = &self.partitions[usize::from(partition.0)];
+        let open = event.counted_for().map(|client| match &event.kind {
+            EventKind::Call(_) => self.partitions.iter().fold(Load::default(), |mut all, one| {
+                let open = one.open_of(&client);
+                all.events += open.events;
+                all.bytes += open.bytes;
+                all
+            }),
+            _ => partition.open_of(&client),
+        });
+        partition.has_room(event, open, backlog)
     }
 
     /// Tracks which io-node holds a client, from its connection to its disconnect. False for the disconnect of a client that is not

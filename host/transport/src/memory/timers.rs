@@ -93,7 +93,7 @@ impl State {
     /// Appends an event without a client to a partition, if there is room.
     fn append_without_client(&mut self, partition: Partition, event: Event, settings: &TransportSettings) -> bool {
         let partition = self.partition(partition);
-        if !partition.has_room(&event, &settings.backlog) {
+        if !partition.has_room(&event, None, &settings.backlog) {
             return false;
         }
         partition.append(event);

@@ -13,6 +13,9 @@ use plugnode_message::{
 /// Largest record that is read: an answer that is kept, and its encoding.
 const MAX_RECORD: usize = 128 << 10;
 
+/// Why a call is refused whose key cannot be recorded.
+pub(super) const KEYS_FULL: &str = "the bucket of the caller's idempotency keys is full, which keeps each for a day; use fewer keys, or raise [transport] bucket-bytes";
+
 /// Looks up the record of a key, if there is one.
 ///
 /// # Errors

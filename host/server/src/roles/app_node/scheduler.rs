@@ -29,7 +29,7 @@ use super::retry_schedule::{RetrySchedule, conflict_delay};
 use super::settings::Retries;
 use super::webhooks::Webhooks;
 use plugnode_message::id_map::ById;
-use plugnode_message::{CallOutcome, Command, Effects, Event, EventId, EventKind, Text, WebhookDelivery};
+use plugnode_message::{Call, CallOutcome, Command, Effects, Event, EventId, EventKind, Text, WebhookDelivery};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
@@ -470,15 +470,29 @@ impl Scheduler {
                 }
             }
             Conflict::Full { bucket, reason } => match &delivered.kind {
-                // The record of its key does not fit: nothing but the answer is committed.
-                EventKind::Call(call) if calls::is_recorded_in(call, &bucket) => {
-                    let answer = calls::only_answer(call, CallOutcome::Refused(reason));
-                    self.complete(id.sequence, Verdict::Done(answer));
-                }
+                EventKind::Call(call) if calls::is_recorded_in(call, &bucket) => self.refuse_call(id.sequence, call),
                 _ => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
             },
             Conflict::Impossible(reason) => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
         }
+    }
+
+    /// Refuses a call whose idempotency key cannot be recorded. It becomes a dead letter, because its caller may have been answered
+    /// already: repeated or retried, it takes effect once.
+    fn refuse_call(&mut self, sequence: u64, call: &Call) {
+        let Some(running) = self.running.get(&sequence) else {
+            return;
+        };
+        let app = self.apps.get(&running.delivery.event.namespace);
+        let reason = calls::KEYS_FULL;
+        let cause = DeadLetterCause {
+            reason: reason.into(),
+            attempts: running.attempts,
+            release: running.release.as_ref().map(ToString::to_string),
+            app: app.map(|app| app.settings.namespace.clone()),
+        };
+        let answer = call.answer(CallOutcome::Refused(reason.into()));
+        self.complete(sequence, Verdict::Dead(cause, only(vec![answer])));
     }
 
     fn repeat_without_records(&mut self, mut event: InFlightEvent) {

@@ -89,8 +89,8 @@ impl<'a> CommitCall<'a> {
                 self.entries.settled(io_node, &outcome.account, outcome.bytes);
             }
             if !outcome.letter.is_empty() {
-                let (letter, app, client) = (&outcome.letter, &outcome.app, &outcome.client);
-                self.letters.extend([letter.clone(), app.clone(), client.clone()]);
+                let (letter, app, account) = (&outcome.letter, &outcome.app, &outcome.account);
+                self.letters.extend([letter.clone(), app.clone(), account.clone()]);
             }
             outcome.writes.iter().for_each(|write| self.add_write(write));
             for (field, patch) in &outcome.patches {

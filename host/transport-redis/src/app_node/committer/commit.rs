@@ -35,7 +35,7 @@ pub(crate) struct PreparedOutcome {
     pub(crate) client: Bytes,
     /// The io-node that counts the event while it is open.
     pub(crate) io_node: Option<NodeId>,
-    /// By what it counts the event.
+    /// For whom the event counts, open or as a dead letter; empty for nobody.
     pub(crate) account: Bytes,
     pub(crate) end: ClientEnd,
     /// Dead letter; empty for none.
