@@ -8,7 +8,7 @@
 -- invariant: a session leaves the live set together with the append of its one disconnect, behind all its events, because a
 --            fenced io-node cannot append. The address stays if the io-node is back under the same name.
 -- late copy: harmless. A member is removed from `lost` at the end and never returns, and any cursor finds only sessions that are left.
--- cost: at most 70 calls, seven for each partition, and two for each thousand clients.
+-- cost: at most 80 calls, seven for each partition, one for each owner of partitions, and two for each thousand clients.
 local lost, live, outbox, who, owner, taken, io, info = unpack(KEYS)
 local member, name, cursor, most, most_bytes, logs, wakes = unpack(ARGV)
 if redis.call('SISMEMBER', lost, member) == 0 then return 'done' end
