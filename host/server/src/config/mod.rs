@@ -15,6 +15,7 @@ mod problem;
 mod process;
 #[cfg(test)]
 mod reference;
+mod shape;
 mod transport;
 mod value_sources;
 mod webhook;
