@@ -273,7 +273,11 @@ fn error_in_file_names_key_file_and_line() {
         ),
         (
             "[[app]]\ncomponent = \"chap.wasm\"\n",
-            "plugnode.toml:2: app.0.component: there is no file chap.wasm",
+            "plugnode.toml:2: app.0.component: there is no file chap.wasm; build it, such as by `plugnode build .`, or correct",
+        ),
+        (
+            "[[webhook]]\n",
+            "plugnode.toml:1: webhook.0.name: is missing; set it to letters",
         ),
         (
             "[[app]]\ninstances = 4\n",
