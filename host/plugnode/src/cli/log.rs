@@ -120,6 +120,11 @@ pub(super) fn init_without_config(file: &std::path::Path) {
     }
 }
 
+/// Checks the variable `RUST_LOG`.
+pub(super) fn check_variable() -> Result<()> {
+    filter_by_variable().map(drop)
+}
+
 fn filter_by_variable() -> Result<Option<EnvFilter>> {
     match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => match EnvFilter::try_new(&directives) {
