@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use plugnode_tests::{Client, Heard, KEY_VALUE, Node, app, component, run_to_end, temp_folder, verb, within};
+use plugnode_tests::{
+    Client, Heard, KEY_VALUE, Node, RunningCommand, app, component, run_to_end, temp_folder, verb, within,
+};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -75,6 +77,20 @@ async fn config_error_names_key_file_and_line() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn node_outlives_the_reader_of_its_log() {
+    let folder = temp_folder();
+    let app = app("/", &component("echo"), "");
+    let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[shutdown]\nlame-duck-ms = 0\n{app}");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
+    let mut node = RunningCommand::begin(&["run"], folder.path());
+    node.close_errors_after("listening on").await;
+    // It logs its end too.
+    node.interrupt();
+    let said = node.end().await;
+    assert!(said.status.success(), "{said:?}");
 }
 
 #[tokio::test]

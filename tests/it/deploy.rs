@@ -273,7 +273,7 @@ async fn refuses_to_deploy_unknown_app() {
     let new = build(&setup.folder, &component("echo"), 1);
     let said = setup.deploy(&new, &["--app", "/nowhere"]).await;
     assert!(
-        !said.status.success() && said.err.contains("there is no app /nowhere; there are /"),
+        !said.status.success() && said.err.contains("there is no app /nowhere; the apps are: /"),
         "{said:?}"
     );
 

@@ -3,6 +3,7 @@
 mod api;
 mod api_clients;
 mod api_faults;
+mod architecture;
 mod auction;
 mod author;
 mod budgets;
@@ -38,7 +39,6 @@ mod redis_faults;
 mod redis_forgets;
 mod redis_start;
 mod reload;
-mod rooms;
 mod scripts;
 mod shutdown;
 mod socketio;

@@ -592,6 +592,7 @@ async fn packed_npm_package_tests_and_builds_program() {
         "presence.js",
         "presence.test.mjs",
         "refusals.test.mjs",
+        "kit.test.mjs",
     ] {
         let from = repository().join("tests/js/handlers").join(file);
         fs::copy(from, at("program").join(file)).expect("the file can be copied");

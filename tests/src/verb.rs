@@ -5,6 +5,7 @@ use std::process::{ExitStatus, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::tools::binary;
@@ -57,6 +58,24 @@ impl RunningCommand {
     /// Sends SIGINT, as ctrl-c does.
     pub fn interrupt(&self) {
         signals::send(&self.0, Signal::SIGINT);
+    }
+
+    /// Waits for a line on standard error that contains `part`, and then closes standard error.
+    ///
+    /// # Panics
+    /// When the command ends without it.
+    pub async fn close_errors_after(&mut self, part: &str) {
+        let mut lines = BufReader::new(self.0.stderr.take().expect("it is piped")).lines();
+        let found = async {
+            loop {
+                match lines.next_line().await.expect("it is UTF-8") {
+                    Some(line) if line.contains(part) => return,
+                    Some(_) => {}
+                    None => panic!("the command ended without {part:?}"),
+                }
+            }
+        };
+        within_minutes(2, part, found).await;
     }
 
     /// Waits until it ends.

@@ -11,6 +11,8 @@ const { host, config } = require("./host");
 
 /** The last error of an event. The runtime only returns its text. */
 const failures = { last: undefined };
+/** The APIs that the program uses, such as a Server of Socket.IO: they get its events. */
+const apis = [];
 const cache = new Map([
   ["boot", { host, config }],
   ["buffer", { Buffer }],
@@ -33,7 +35,14 @@ function load(name) {
   const body = vm.compileFunction(fs.readFileSync(file, "utf8"), ["module", "exports", "require"], { filename: file });
   body(module, module.exports, load);
   cache.set(name, module.exports);
+  if (name === "internal") {
+    const { addApi } = module.exports;
+    module.exports.addApi = (api) => {
+      apis.push(api);
+      addApi(api);
+    };
+  }
   return module.exports;
 }
 
-module.exports = { load, failures };
+module.exports = { load, failures, apis };

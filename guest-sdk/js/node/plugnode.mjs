@@ -1,3 +1,5 @@
+// plugnode for import: the names of plugnode.js.
+
 import module from "./plugnode.js";
 
 export const {

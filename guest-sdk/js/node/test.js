@@ -9,7 +9,7 @@
 const { setTimeout: sleep } = require("node:timers/promises");
 
 const world = require("./host");
-const { load, failures } = require("./modules");
+const { load, failures, apis } = require("./modules");
 
 const internal = load("internal");
 /** Time limit of an event. */
@@ -24,8 +24,12 @@ class Refused extends Error {
   name = "Refused";
 }
 
+/** Runs a task after the others. */
 const enqueue = (task) => {
-  const done = queue.then(task);
+  const done = queue.then(() => {
+    if (apis.length === 0) throw new Error("no handler is loaded: import your program, such as ./server.js, in this test");
+    return task();
+  });
   queue = done.catch(() => {});
   return done;
 };
@@ -218,9 +222,23 @@ class TestClient {
   }
 }
 
-/** Connects a client and returns it when its `connection` has been handled. Throws `Refused` if the handler refused it. */
-function connect({ id = `client-${++lastClient}`.padEnd(20, "-"), namespace = "/", auth, query = {}, headers = {}, address = "127.0.0.1" } = {}) {
+/** Whether the program defines a namespace. An API that is not by namespace takes all. */
+const isDefined = (namespace, id) => apis.some((api) => api.connection && !api.knows?.({ id, namespace }));
+
+/**
+ * Connects a client and returns it when its `connection` has been handled. Throws `Refused` if the handler refused it, or does not define
+ * the namespace.
+ */
+async function connect(options = {}) {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`connect takes options: connect({ namespace: ${JSON.stringify(options) ?? "…"} })`);
+  }
+  return connectWith(options);
+}
+
+function connectWith({ id = `client-${++lastClient}`.padEnd(20, "-"), namespace = "/", auth, query = {}, headers = {}, address = "127.0.0.1" }) {
   return enqueue(async () => {
+    if (!isDefined(namespace, id)) throw new Refused("Invalid namespace");
     const client = new TestClient(id, namespace);
     world.clients.set(id, client);
     const flat = Object.entries(headers).flat();

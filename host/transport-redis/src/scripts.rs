@@ -33,7 +33,7 @@ scripts! {
     CLAIM = ("claim", " flags=allow-oom", "view"),
     MARK_STARTED = ("mark_started"),
     UNMARK_STARTED = ("unmark_started"),
-    RELEASE = ("release", " flags=allow-oom", "view"),
+    RETURN_LEASE = ("return_lease", " flags=allow-oom", "view"),
     INGEST = ("ingest", "", "log"),
     COMMIT = ("commit", " flags=allow-oom", "outbox", "sizes"),
     TRIM = ("trim"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::cluster::missing_config;
 use super::runtime;
 use plugnode_server::api;
 use plugnode_server::config::{Config, Permission};
@@ -59,10 +60,7 @@ impl ApiArgs {
             return Ok((address.clone(), read(file)?));
         }
         if !self.config.exists() {
-            bail!(
-                "there is no {}; name the config file by -c, or give --api and --key-file",
-                self.config.display()
-            );
+            bail!("{}, or give --api and --key-file", missing_config(&self.config));
         }
         let config = Config::load(Some(&self.config), runtime::variables(), |_| {})?;
         let address = self.api.clone().or(config.api.listen);

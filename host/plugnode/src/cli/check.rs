@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use bytes::Bytes;
 
+use super::cluster::{self, DEFAULT_CONFIG};
 use super::component_file;
 use super::runtime;
 use super::terminal::{during, say};
@@ -51,10 +52,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     runtime::block_on(async {
         let mut all_ok = true;
         for app in &apps {
-            all_ok &= check_one(app).await?;
+            all_ok &= check_one(app, settings_beside(args)).await?;
         }
         Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
+}
+
+/// The config file beside the component, or in this folder, if none is named.
+fn settings_beside(args: &CheckArgs) -> Option<PathBuf> {
+    let component = args.component.as_ref().filter(|_| args.config.is_none())?;
+    let files = [component.with_file_name(DEFAULT_CONFIG), DEFAULT_CONFIG.into()];
+    files.into_iter().find(|file| file.is_file())
 }
 
 /// The components to check, with their settings.
@@ -85,9 +93,7 @@ fn apps(args: &CheckArgs) -> Result<Vec<App>> {
 
 /// The apps of a config file, with `component` in place of theirs if it is given: theirs then need not exist.
 fn configured(file: &Path, component: Option<&Path>) -> Result<Vec<App>> {
-    if !file.exists() {
-        bail!("there is no {}; name the config file by -c", file.display());
-    }
+    cluster::require_config(file)?;
     let config = Config::load(Some(file), runtime::variables(), |config| {
         if let Some(component) = component {
             config.apps.iter_mut().for_each(|app| app.component = component.into());
@@ -104,8 +110,8 @@ fn configured(file: &Path, component: Option<&Path>) -> Result<Vec<App>> {
     Ok(config.apps)
 }
 
-/// Checks one component and prints the result. Returns whether it can run.
-async fn check_one(app: &App) -> Result<bool> {
+/// Checks one component and prints the result. Returns whether it can run. If a grant is missing, names the file `unread`, which may have it.
+async fn check_one(app: &App, unread: Option<PathBuf>) -> Result<bool> {
     let file = app.component.display();
     let bytes = Bytes::from(component_file::read(&app.component)?);
     let engine = Engine::new(EngineSettings {
@@ -127,6 +133,9 @@ async fn check_one(app: &App) -> Result<bool> {
         Ok((release, digest)) => print!("{file}: ok\n  release  {release}\n  sha256   {digest}\n{interfaces}"),
         Err(error) => {
             print!("{file}: refused: {error}\n{interfaces}");
+            if let (LoadError::NotGranted { .. }, Some(unread)) = (error, unread) {
+                println!("  to check it with the grants of {0}, add -c {0}", unread.display());
+            }
             return Ok(false);
         }
     }

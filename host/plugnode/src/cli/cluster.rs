@@ -40,7 +40,7 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "port", global = true)]
     pub socket: Option<PathBuf>,
     /// HTTP port of a process on the memory transport of this machine, such as plugnode dev
-    #[arg(long, value_name = "PORT", global = true)]
+    #[arg(long, value_name = "PORT", global = true, value_parser = port)]
     pub port: Option<u16>,
 }
 
@@ -108,10 +108,10 @@ impl ClusterArgs {
 
     fn configuration(&self) -> Result<Config> {
         let file = match &self.config {
-            Some(file) if !file.exists() => {
-                bail!("there is no {}; name the cluster's config file by -c", file.display())
+            Some(file) => {
+                require_config(file)?;
+                Some(file.as_path())
             }
-            Some(file) => Some(file.as_path()),
             None => Some(Path::new(DEFAULT_CONFIG)).filter(|file| file.exists()),
         };
         let config = Config::load(file, runtime::variables(), |config| {
@@ -129,6 +129,28 @@ impl ClusterArgs {
         })?;
         Ok(config)
     }
+}
+
+/// Fails if there is no such config file.
+pub(super) fn require_config(file: &Path) -> Result<()> {
+    if !file.exists() {
+        bail!("{}", missing_config(file));
+    }
+    Ok(())
+}
+
+/// The error for a config file that does not exist.
+pub(super) fn missing_config(file: &Path) -> String {
+    let remedy = match file == Path::new(DEFAULT_CONFIG) {
+        true => "name the config file by -c",
+        false => "correct the path after -c",
+    };
+    format!("there is no {}; {remedy}", file.display())
+}
+
+/// A port on the command line.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "a port is a number from 0 to 65535".into())
 }
 
 /// Connects to Redis, or to the admin socket if the transport is `memory:`. Retries while Redis is unreachable, for [`UNAVAILABLE`].

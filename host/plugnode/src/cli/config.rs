@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
-use super::cluster::DEFAULT_CONFIG;
-use super::runtime;
+use super::build_command::BuildCommand;
+use super::cluster::{self, DEFAULT_CONFIG};
+use super::{log, runtime};
 use plugnode_server::api::KeyRing;
-use plugnode_server::config::{Config, Role, ValueSources, Webhook};
+use plugnode_server::config::{Build, Config, ConfigError, Role, ValueSources, Webhook};
 use plugnode_server::roles::io_node::check_keys;
 
 /// Replaces secrets in the output.
@@ -52,34 +53,50 @@ pub(super) fn config(args: &ConfigArgs) -> Result<ExitCode> {
     match &args.verb {
         ConfigVerb::Check(source) => {
             let (config, _) = source.load()?;
+            check_before_use(&config, &source.config)?;
             runtime::block_on(check_keys_and_certificates(&config))?;
             writeln!(out, "{} can be used", source.config.display())?;
         }
         ConfigVerb::Show { config } => {
-            let (config, sources) = shown(config.as_ref())?;
+            let (config, sources, problems) = shown(config.as_ref())?;
             write!(out, "{}", page(&config, &sources)?)?;
+            problems?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration to show. Without a file, it is that of the environment and the defaults, which lacks an app.
-fn shown(file: Option<&PathBuf>) -> Result<(Config, ValueSources)> {
+/// The configuration to show, and its problems. Without a file, it is that of the environment and the defaults, which lacks an app.
+fn shown(file: Option<&PathBuf>) -> Result<(Config, ValueSources, Result<(), ConfigError>)> {
     let default = PathBuf::from(DEFAULT_CONFIG);
-    match file.or(Some(&default).filter(|file| file.exists())) {
-        Some(file) => ConfigSource { config: file.clone() }.load(),
-        None => Ok(Config::read(None, runtime::variables())?),
+    let file = file.or(Some(&default).filter(|file| file.exists()));
+    if let Some(file) = file {
+        cluster::require_config(file)?;
     }
+    let (config, sources) = Config::read(file.map(PathBuf::as_path), runtime::variables())?;
+    let problems = file.map_or(Ok(()), |_| config.check(&sources));
+    Ok((config, sources, problems))
 }
 
 impl ConfigSource {
     fn load(&self) -> Result<(Config, ValueSources)> {
-        let file = &self.config;
-        if !file.exists() {
-            bail!("there is no {}; name the config file by -c", file.display());
-        }
-        Ok(Config::load_with_sources(Some(file), runtime::variables(), |_| {})?)
+        cluster::require_config(&self.config)?;
+        Ok(Config::load_with_sources(
+            Some(&self.config),
+            runtime::variables(),
+            |_| {},
+        )?)
     }
+}
+
+/// Checks what the verbs check before they use the configuration of a file: the log filter, and `[build]`.
+fn check_before_use(config: &Config, file: &Path) -> Result<()> {
+    log::check_variable()?;
+    if config.build != Build::default() {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        BuildCommand::new(config.build.clone(), folder, file)?;
+    }
+    Ok(())
 }
 
 /// Checks the certificates and keys of a configuration.
@@ -246,12 +263,37 @@ config = { key = "hunter2" }
 
     #[test]
     fn without_a_file_the_defaults_are_shown() {
-        let (config, sources) = shown(None).unwrap();
+        let (config, sources, problems) = shown(None).unwrap();
+        problems.unwrap();
         let page = page(&config, &sources).unwrap();
         assert!(page.contains("listen = \"0.0.0.0:8080\""), "{page}");
         let missing = PathBuf::from("no/such.toml");
         let error = shown(Some(&missing)).err().unwrap().to_string();
         assert!(error.starts_with("there is no no/such.toml"), "{error}");
+    }
+
+    #[test]
+    fn values_are_shown_despite_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plugnode.toml");
+        std::fs::write(&file, FILE.replace("127.0.0.1:9000", "9000")).unwrap();
+        let (config, _, problems) = shown(Some(&file)).unwrap();
+        assert_eq!(config.http.listen, "9000");
+        let problems = problems.unwrap_err().to_string();
+        assert!(problems.contains("http.listen: `9000` is not a host"), "{problems}");
+    }
+
+    #[test]
+    fn build_command_without_output_is_refused() {
+        let mut config = Config::default();
+        let file = Path::new("plugnode.toml");
+        check_before_use(&config, file).unwrap();
+        config.build.command = Some("make".into());
+        let error = check_before_use(&config, file).unwrap_err().to_string();
+        assert!(
+            error.starts_with("plugnode.toml: [build] output: is missing; "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::rollout::{RolloutOutcome, Strategy};
 use super::signals::{self, LameDuck};
 use super::source_watcher::SourceWatcher;
 use super::terminal::say;
-use super::{log, runtime};
+use super::{cluster, log, runtime};
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
@@ -40,7 +40,7 @@ pub struct DevArgs {
     #[arg(default_value = ".")]
     pub path: PathBuf,
     /// Port to listen on [default: from plugnode.toml, or 8080]
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = cluster::port)]
     pub port: Option<u16>,
     /// Folder of pages [default: from plugnode.toml, or public beside PATH]
     #[arg(long, value_name = "DIR")]

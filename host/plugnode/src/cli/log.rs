@@ -11,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Result, anyhow};
 use tracing_subscriber::EnvFilter;
 
-use super::format::{escaped_json, is_unprintable, plain_lines};
+use super::format::{escaped_json, is_unprintable};
+use super::terminal;
 use plugnode_server::config::{Config, Log, LogFormat, LogLevel, Role};
 use plugnode_server::roles::node_name;
 
@@ -56,6 +57,8 @@ fn init_for(settings: &Log, origin: &str) -> Result<()> {
         LogFormat::Json => Some(origin.into()),
     };
     let subscriber = tracing_subscriber::fmt()
+        // It would report a failed write on the same standard error, by `eprintln`, which panics once nobody reads that.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(move || Writer {
             is_coloured,
@@ -95,7 +98,7 @@ pub(super) fn set_level(level: LogLevel) -> Result<()> {
 pub(super) fn fatal(error: &anyhow::Error) {
     match IS_JSON.load(Ordering::Relaxed) {
         true => tracing::error!("{error:#}"),
-        false => eprintln!("plugnode: {}", plain_lines(&format!("{error:#}"))),
+        false => terminal::say(&format!("{error:#}")),
     }
 }
 
@@ -115,6 +118,11 @@ pub(super) fn init_without_config(file: &std::path::Path) {
         // If this fails, the error is written as text.
         let _ = init_for(&log, &format!("\"version\":{:?},", env!("CARGO_PKG_VERSION")));
     }
+}
+
+/// Checks the variable `RUST_LOG`.
+pub(super) fn check_variable() -> Result<()> {
+    filter_by_variable().map(drop)
 }
 
 fn filter_by_variable() -> Result<Option<EnvFilter>> {

@@ -2,6 +2,7 @@
 //! this machine.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -74,6 +75,10 @@ impl Project {
                         || "a script, a .wasm file or the folder of a handler".to_owned(),
                         |script| format!("the script: {}", script.display())
                     )
+                ),
+                None if !is_component(path) => bail!(
+                    "{} is no script (.js, .ts, .py), no .wasm file and no folder of a handler; name one",
+                    path.display()
                 ),
                 None => Kind::Component,
             },
@@ -241,6 +246,16 @@ fn script_in(folder: &Path) -> Option<PathBuf> {
         .iter()
         .flat_map(|name| ["js", "mjs", "cjs", "ts", "py"].map(|extension| folder.join(format!("{name}.{extension}"))));
     files.into_iter().find(|file| file.is_file())
+}
+
+/// Whether the file has the extension of a component, or begins like one.
+fn is_component(file: &Path) -> bool {
+    let begins_like_one = || {
+        let mut start = [0; 4];
+        let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && start == *b"\0asm"
+    };
+    file.extension().is_some_and(|extension| extension == "wasm") || begins_like_one()
 }
 
 async fn read(file: &Path) -> Result<Bytes> {

@@ -300,7 +300,7 @@ pub(super) const NO_APP: &str = "no app runs here yet: start an app-node (plugno
 pub(super) fn unknown(app: &Namespace, board: &Board) -> String {
     match board.apps.is_empty() {
         true => format!("there is no app {app}: {NO_APP}"),
-        false => format!("there is no app {app}; there are {}", list(board)),
+        false => format!("there is no app {app}; the apps are: {}", list(board)),
     }
 }
 

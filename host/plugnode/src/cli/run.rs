@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 
+use super::cluster::missing_config;
 use super::node::Node;
 use super::redeploy::WatchedFile;
 use super::reload::Reload;
@@ -36,8 +37,8 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
     let file = &args.config;
     if !file.exists() {
         bail!(
-            "there is no {}; name the config file by -c, or write one: docs/configuration.md explains every key",
-            file.display()
+            "{}, or write one: docs/configuration.md explains every key",
+            missing_config(file)
         );
     }
     let config = Config::load(Some(file), runtime::variables(), |config| {

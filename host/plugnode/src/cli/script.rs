@@ -102,13 +102,14 @@ pub(super) fn is_python(script: &Path) -> bool {
 /// Builds the component of a script: its runtime component with the script embedded.
 pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Result<Bytes> {
     let language = if python::is_program(script) { PYTHON } else { JAVASCRIPT };
-    let file = find_runtime(script, runtime, language)?;
-    let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (file, origin) = find_runtime(script, runtime, language)?;
+    let bytes = std::fs::read(&file).with_context(|| format!("{origin}: cannot read {}", file.display()))?;
     let bytes = Bytes::from(bytes);
     if !ComponentInfo::read(&bytes).is_ok_and(|info| info.is_runtime()) {
         bail!(
-            "{} is not a runtime component for scripts; name one by --runtime",
-            file.display()
+            "{origin}: {} is not a runtime component for scripts; name {}",
+            file.display(),
+            language.0
         );
     }
     if python::is_program(script) {
@@ -147,22 +148,30 @@ fn refuse(script: &Path, errors: impl IntoIterator<Item = syntax::SourceError>) 
     bail!("{} does not build\n{}", script.display(), described.join("\n"))
 }
 
-/// The path of the runtime component: `given`, the environment variable, beside the executable, or in node_modules.
-fn find_runtime(script: &Path, given: Option<&Path>, (name, variable): Runtime) -> Result<PathBuf> {
+/// The path of the runtime component, and where it is from: `given`, the environment variable, beside the executable, or in node_modules.
+fn find_runtime(script: &Path, given: Option<&Path>, (name, variable): Runtime) -> Result<(PathBuf, String)> {
     if let Some(given) = given {
-        return Ok(given.to_owned());
+        return Ok((given.to_owned(), "--runtime".to_owned()));
     }
     if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
-        return Ok(path.into());
+        return Ok((path.into(), format!("variable {variable}")));
     }
     let executable = std::env::current_exe().ok();
     let beside = executable.iter().filter_map(|file| file.parent());
     let beside = beside.flat_map(|folder| [folder.join(name), folder.join("../components").join(name)]);
     let installed = ancestors(script).map(|folder| folder.join("node_modules/plugnode").join(name));
     let found = beside.chain(installed).find(|file| file.is_file());
-    found.with_context(|| {
-        format!("cannot find {name}, the runtime component for the script; copy it beside plugnode, or set {variable} to its path")
-    })
+    let package = match name == JAVASCRIPT.0 {
+        true => ", and the npm package plugnode has it",
+        false => "",
+    };
+    let found = found.with_context(|| {
+        format!(
+            "cannot find {name}, the runtime component for the script: `make build` in a checkout of plugnode writes it to \
+             target/components{package}; copy it beside plugnode, or set {variable} to its path"
+        )
+    })?;
+    Ok((found, "the runtime component".to_owned()))
 }
 
 /// The folders above a file, nearest first.

@@ -1,5 +1,6 @@
 //! Progress messages on standard error.
 
+use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ const FIRST_REPORT: Duration = Duration::from_secs(2);
 /// Interval of further reports.
 const NEXT_REPORT: Duration = Duration::from_secs(10);
 
-/// Writes a message to standard error, with unprintable characters escaped.
+/// Writes a message to standard error, with unprintable characters escaped. It is lost if nobody reads standard error any more.
 pub(super) fn say(message: &str) {
-    eprintln!("plugnode: {}", plain_lines(message));
+    let _ = writeln!(io::stderr(), "plugnode: {}", plain_lines(message));
 }
 
 /// Awaits `work`. If it takes long, passes what it does (`what`, evaluated at each report) to `say`, repeatedly.

@@ -138,7 +138,7 @@ impl Check<'_> {
 
     fn file(&mut self, path: &[&str], file: &Option<PathBuf>) {
         if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-            self.refuse(path, format!("there is no file {}", file.display()));
+            self.refuse(path, format!("there is no file {}; correct the path", file.display()));
         }
     }
 
@@ -162,19 +162,22 @@ impl Check<'_> {
         let path = ["frontend", "static-dir"];
         let named = self.sources.of(&path).is_some();
         if config.has(Role::Frontend) && named && !frontend.static_dir.is_dir() {
-            self.refuse(&path, format!("there is no folder {}", frontend.static_dir.display()));
+            let problem = "create it, or correct the path";
+            self.refuse(
+                &path,
+                format!("there is no folder {}; {problem}", frontend.static_dir.display()),
+            );
         }
     }
 
     fn name(&mut self, name: Option<&str>, path: &[&str]) {
         let Some(name) = name else { return };
+        if name.is_empty() {
+            return self.refuse(path, "is missing; set it to letters, digits, `-`, `_`, `.` and `:`");
+        }
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         let problem = format!("`{name}` is not a name; letters, digits, `-`, `_`, `.` and `:` are");
-        self.require(
-            !name.is_empty() && name.len() <= 128 && name.chars().all(fits),
-            path,
-            &problem,
-        );
+        self.require(name.len() <= 128 && name.chars().all(fits), path, &problem);
     }
 
     fn transport(&mut self, config: &Config) {
@@ -410,7 +413,8 @@ impl Check<'_> {
         if file.as_os_str().is_empty() {
             self.refuse(&path, "is missing; name the app's .wasm file");
         } else if is_required && !file.is_file() {
-            self.refuse(&path, format!("there is no file {}", file.display()));
+            let problem = "build it, such as by `plugnode build .`, or correct the path";
+            self.refuse(&path, format!("there is no file {}; {problem}", file.display()));
         }
     }
 }

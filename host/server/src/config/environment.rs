@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::value_sources::{KeyPath, ValueSources};
-use super::{ApiKey, App, Config, ConfigError, IoServerUrl, Webhook, problem};
+use super::{Config, ConfigError, IoServerUrl, problem, shape};
 
 const PREFIX: &str = "PLUGNODE_";
 /// The variable of `roles`, the only key outside of a section.
@@ -140,18 +140,14 @@ fn known_names() -> Vec<String> {
                     collect(value, &format!("{name}__{key}"), found);
                 }
             }
+            serde_json::Value::Array(items) if items.first().is_some_and(|item| item.is_object()) => {
+                collect(&items[0], &format!("{name}__0"), found);
+            }
             _ => found.push(name.into()),
         }
     }
-    let mut config = serde_json::to_value(Config::default()).unwrap_or_default();
-    let app = serde_json::to_value(App::default()).unwrap_or_default();
-    let webhook = serde_json::to_value(Webhook::default()).unwrap_or_default();
-    config["app"] = serde_json::json!({ "0": app });
-    config["webhook"] = serde_json::json!({ "0": webhook });
-    let key = serde_json::to_value(ApiKey::default()).unwrap_or_default();
-    config["api"]["key"] = serde_json::json!({ "0": key });
     let mut found = Vec::new();
-    collect(&config, "PLUGNODE", &mut found);
+    collect(&shape::shape(), "PLUGNODE", &mut found);
     found
         .iter()
         .map(|name| name.replacen("PLUGNODE__", PREFIX, 1))
@@ -214,6 +210,9 @@ fn set_text(table: &Table, path: &[String], text: &str) -> Result<Table, String>
 fn with(table: &Table, path: &[String], value: Value) -> Result<Table, String> {
     let mut changed = table.clone();
     set(&mut changed, path, value)?;
+    if let Some((_, problem)) = shape::mismatch(&changed) {
+        return Err(problem);
+    }
     match changed.clone().try_into::<Config>() {
         Ok(_) => Ok(changed),
         Err(error) => Err(error.message().to_owned()),

@@ -18,7 +18,7 @@ impl FromStr for IoServer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("`{text}` is not a host and a port such as `33.33.33.10:8081`");
+        let wrong = || format!("`{text}` is not a host and a port such as `127.0.0.1:8080`");
         let (host, port) = text.trim().rsplit_once(':').ok_or_else(wrong)?;
         let host = match host.strip_prefix('[') {
             Some(v6) => v6.strip_suffix(']').ok_or_else(wrong)?,

@@ -15,6 +15,7 @@ mod problem;
 mod process;
 #[cfg(test)]
 mod reference;
+mod shape;
 mod transport;
 mod value_sources;
 mod webhook;
@@ -146,8 +147,16 @@ impl Config {
     ) -> Result<(Config, ValueSources), ConfigError> {
         let (mut config, sources) = Self::read(file, variables)?;
         overrides(&mut config);
-        check::check(&config, &sources)?;
+        config.check(&sources)?;
         Ok((config, sources))
+    }
+
+    /// Validates what the types of values do not say.
+    ///
+    /// # Errors
+    /// If the configuration is invalid; the error lists all problems.
+    pub fn check(&self, sources: &ValueSources) -> Result<(), ConfigError> {
+        check::check(self, sources)
     }
 
     /// Reads a file, if one is given, and the environment, without validating what the types of values do not say.

@@ -29,9 +29,6 @@ pub fn in_words(message: &str) -> String {
             None => format!("unknown key `{key}`; the keys are `{}`", known.join("`, `")),
         };
     }
-    if message == "invalid type: map, expected a sequence" {
-        return "is a section, but must be a list; write the section of an app as [[app]]".into();
-    }
     let choice = message
         .strip_prefix("unknown variant ")
         .and_then(|rest| rest.split_once(", expected "));

@@ -100,8 +100,7 @@ fn example_has_every_key_and_no_other() {
             _ => _ = found.insert(path),
         }
     }
-    let json = |config: &Config| {
-        let mut json = serde_json::to_value(config).unwrap();
+    let keys_of = |mut json: serde_json::Value| {
         json["app"] = json["app"][0].take();
         json["webhook"] = json["webhook"][0].take();
         json["api"]["key"] = json["api"]["key"][0].take();
@@ -109,23 +108,10 @@ fn example_has_every_key_and_no_other() {
         keys(&json, String::new(), &mut found);
         found
     };
-    let known = json(&Config {
-        apps: vec![App::default()],
-        webhooks: vec![Webhook::default()],
-        api: ApiSettings {
-            keys: vec![ApiKey::default()],
-            ..ApiSettings::default()
-        },
-        ..Config::default()
-    });
+    let known = keys_of(shape::shape());
 
     let example: toml::Table = uncommented().parse().unwrap();
-    let mut example = serde_json::to_value(example).unwrap();
-    example["app"] = example["app"][0].take();
-    example["webhook"] = example["webhook"][0].take();
-    example["api"]["key"] = example["api"]["key"][0].take();
-    let mut documented = BTreeSet::new();
-    keys(&example, String::new(), &mut documented);
+    let documented = keys_of(serde_json::to_value(example).unwrap());
 
     assert_eq!(documented, known);
     assert!(known.len() > 35, "{known:?}");
@@ -287,7 +273,11 @@ fn error_in_file_names_key_file_and_line() {
         ),
         (
             "[[app]]\ncomponent = \"chap.wasm\"\n",
-            "plugnode.toml:2: app.0.component: there is no file chap.wasm",
+            "plugnode.toml:2: app.0.component: there is no file chap.wasm; build it, such as by `plugnode build .`, or correct",
+        ),
+        (
+            "[[webhook]]\n",
+            "plugnode.toml:1: webhook.0.name: is missing; set it to letters",
         ),
         (
             "[[app]]\ninstances = 4\n",
@@ -384,6 +374,38 @@ fn error_in_file_names_key_file_and_line() {
             "plugnode.toml:3: app.0.presence.channels.1: `a*b` is neither a channel nor",
         ),
         (
+            "http = [\"127.0.0.1:8080\"]\n",
+            "plugnode.toml:1: http: is a list, but must be a section",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\ngrants = [\"keyvalue\"]\n",
+            "plugnode.toml:3: app.0.grants: is a list, but must be a section",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\nconfig = [\"key\"]\n",
+            "plugnode.toml:3: app.0.config: is a list, but must be a section",
+        ),
+        (
+            "app = [[]]\n",
+            "plugnode.toml:1: app.0: is a list, but must be a section",
+        ),
+        (
+            "\n[webhook]\nname = \"crm\"\n",
+            "plugnode.toml:2: webhook: is one section, but can occur several times; write [[webhook]]",
+        ),
+        (
+            "[api.key]\nname = \"office\"\n",
+            "plugnode.toml:1: api.key: is one section, but can occur several times; write [[api.key]]",
+        ),
+        (
+            "[http]\ntrusted-proxies = { a = 1 }\n",
+            "plugnode.toml:2: http.trusted-proxies: is a section, but must be a list",
+        ),
+        (
+            "[http]\nlisten = \"h:1\"\nlisten = \"h:2\"\n",
+            "plugnode.toml:3: the key `listen` occurs twice; delete one",
+        ),
+        (
             "[[app]]\n[app.presence]\nevents = true\n",
             "plugnode.toml:3: app.0.presence.events: has no effect without presence.channels",
         ),
@@ -419,6 +441,16 @@ fn error_in_environment_names_the_variable() {
             "PLUGNODE_HTTP__MAX_CONNECTIONS",
             "many",
             "variable PLUGNODE_HTTP__MAX_CONNECTIONS: http.max-connections: is the text",
+        ),
+        (
+            "PLUGNODE_IO_NODE__TOKEN",
+            "[\"secret\"]",
+            "variable PLUGNODE_IO_NODE__TOKEN: io-node.token: is a list, but must be a section",
+        ),
+        (
+            "PLUGNODE_APP__0__GRANTS",
+            "keyvalue",
+            "variable PLUGNODE_APP__0__GRANTS: app.0.grants: is the text \"keyvalue\", but must be a section",
         ),
         (
             "PLUGNODE_APP__2__COMPONENT",

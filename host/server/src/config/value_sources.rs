@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError, problem};
+use super::{Config, ConfigError, problem, shape};
 
 /// The path of a key: section, key, and for apps the index between them.
 pub(super) type KeyPath = Vec<String>;
@@ -101,6 +101,12 @@ impl File {
             .into_iter()
             .map(|(path, span, at)| (path, span, file.line(at)))
             .collect();
+        let table: toml::Table = toml::from_str(&file.text).map_err(|error| file.problem(&error))?;
+        if let Some((key, message)) = shape::mismatch(&table) {
+            let line = file.lines.iter().find(|(path, _, _)| *path == key);
+            let line = line.map_or(1, |(_, _, line)| *line);
+            return Err(file.problem_at(line, &key, &problem::in_words(&message)));
+        }
         toml::from_str::<Config>(&file.text).map_err(|error| file.problem(&error))?;
         Ok(file)
     }
@@ -111,10 +117,13 @@ impl File {
 
     /// `file:line: section.key: what is wrong`
     fn problem(&self, error: &toml::de::Error) -> ConfigError {
-        let path = self.path.display();
         let message = problem::in_words(error.message());
         let Some(span) = error.span() else {
-            return ConfigError(vec![format!("{path}: {message}")]);
+            return ConfigError(vec![format!("{}: {message}", self.path.display())]);
+        };
+        let message = match self.text.get(span.clone()) {
+            Some(key) if message == "duplicate key" => format!("the key `{key}` occurs twice; delete one"),
+            _ => message,
         };
         let line = self.line(span.start);
         // The innermost key is the last that holds the span.
@@ -122,9 +131,16 @@ impl File {
             .lines
             .iter()
             .rfind(|(_, of, _)| of.contains(&span.start))
-            .map(|(key, _, _)| key.join("."));
-        let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
-        ConfigError(vec![format!("{path}:{line}: {key}{message}")])
+            .map(|(key, _, _)| key.as_slice());
+        self.problem_at(line, key.unwrap_or_default(), &message)
+    }
+
+    fn problem_at(&self, line: usize, key: &[String], message: &str) -> ConfigError {
+        let key = match key {
+            [] => String::new(),
+            key => format!("{}: ", key.join(".")),
+        };
+        ConfigError(vec![format!("{}:{line}: {key}{message}", self.path.display())])
     }
 }
 
@@ -138,17 +154,16 @@ fn visit_table(table: &DeTable<'_>, path: &mut KeyPath, found: &mut Vec<(KeyPath
 }
 
 fn visit_value(value: &Spanned<DeValue<'_>>, path: &mut KeyPath, found: &mut Vec<(KeyPath, Range<usize>, usize)>) {
+    found.push((path.clone(), value.span(), value.span().start));
     match value.get_ref() {
         DeValue::Table(table) => visit_table(table, path, found),
         DeValue::Array(items) => {
-            found.push((path.clone(), value.span(), value.span().start));
             for (i, item) in items.iter().enumerate() {
                 path.push(i.to_string());
-                found.push((path.clone(), item.span(), item.span().start));
                 visit_value(item, path, found);
                 path.pop();
             }
         }
-        _ => found.push((path.clone(), value.span(), value.span().start)),
+        _ => {}
     }
 }

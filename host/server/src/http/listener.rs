@@ -37,13 +37,14 @@ impl From<TcpListener> for Listener {
 pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     let found = tokio::net::lookup_host(address).await;
     let mut first_error = None;
-    for address in found.with_context(|| format!("cannot find the address {address}"))? {
+    let not_found = || format!("cannot find the address {address}; correct its host");
+    for address in found.with_context(not_found)? {
         match listen(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => _ = first_error.get_or_insert(unusable(address, error)),
         }
     }
-    Err(first_error.unwrap_or_else(|| anyhow!("cannot find the address {address}")))
+    Err(first_error.unwrap_or_else(|| Error::msg(not_found())))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -255,7 +255,10 @@ impl LeaseManager {
     async fn release(&self, partition: Partition, lease: &str) {
         let keys = ["owner", "clock"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(partition), bytes_of(lease)];
-        self.redis.link.run::<()>(&scripts::RELEASE, &keys, &arguments).await;
+        self.redis
+            .link
+            .run::<()>(&scripts::RETURN_LEASE, &keys, &arguments)
+            .await;
     }
 
     async fn leave(self) {

@@ -100,7 +100,7 @@ impl RedisLog {
                 redis.unknown_versions.warn_once("events", shard, version);
             }
             Err((content, DecodeError::Broken(reason))) => {
-                warn!(messaging.message.id = %id, %reason, "event put aside");
+                warn!(messaging.message.id = %id, %reason, "unreadable event stored as a dead letter; see `plugnode dead list`");
                 metrics::DEAD_LETTERS.increment();
                 self.commits.pass_over(PreparedOutcome {
                     letter: encode(&foreign_letter(id, content, &reason)),

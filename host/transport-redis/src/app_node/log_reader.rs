@@ -351,7 +351,7 @@ impl LogReader {
             partition,
             sequence: entry.id.major,
         };
-        warn!(messaging.message.id = %id, entry = %entry.id, %reason, "event put aside");
+        warn!(messaging.message.id = %id, entry = %entry.id, %reason, "unreadable event stored as a dead letter; see `plugnode dead list`");
         metrics::DEAD_LETTERS.increment();
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
         let content = content.cloned().unwrap_or_default();

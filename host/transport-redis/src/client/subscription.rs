@@ -246,7 +246,7 @@ impl Queue {
                 warn!(
                     bytes = size,
                     most = self.most,
-                    "message of an emitter dropped: it is too large, or too many wait"
+                    "message of an emitter dropped: it has more bytes than `most`, or too many wait; emit smaller messages, or fewer at a time"
                 );
             }
         }

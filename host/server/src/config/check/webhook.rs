@@ -18,16 +18,19 @@ impl Check<'_> {
             let index = i.to_string();
             self.webhook(webhook, &index);
             let problem = format!("`{}` is the name of another webhook", webhook.name);
-            self.require(seen.insert(&webhook.name), &["webhook", &index, "name"], &problem);
+            let is_new = webhook.name.is_empty() || seen.insert(&webhook.name);
+            self.require(is_new, &["webhook", &index, "name"], &problem);
         }
     }
 
     fn webhook(&mut self, webhook: &Webhook, index: &str) {
         let name = &webhook.name;
+        let problem = "is missing; set it to letters, digits, `-`, `_` and `.`";
+        self.require(!name.is_empty(), &["webhook", index, "name"], problem);
         let fits = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
         let problem = format!("`{name}` is not a name; letters, digits, `-`, `_` and `.` are, up to 64");
         self.require(
-            !name.is_empty() && name.len() <= 64 && name.chars().all(fits),
+            name.len() <= 64 && name.chars().all(fits),
             &["webhook", index, "name"],
             &problem,
         );

@@ -48,7 +48,7 @@ impl ClientCommands {
                 Err(_) => {
                     metrics::SUBSCRIPTIONS_REFUSED.increment();
                     if log_limiter::allows(socket.namespace(), "too many channels") {
-                        warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels");
+                        warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels; raise [io-node] channels-per-client");
                     }
                 }
             }
