@@ -276,7 +276,7 @@ fn error_in_file_names_key_file_and_line() {
             "plugnode.toml:2: app.0.component: there is no file chap.wasm; build it, such as by `plugnode build .`, or correct",
         ),
         (
-            "[[webhook]]\n",
+            "[[webhook]]\nsecret-file = \"chat.wasm\"\n",
             "plugnode.toml:1: webhook.0.name: is missing; set it to letters",
         ),
         (
