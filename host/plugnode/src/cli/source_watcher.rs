@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -28,6 +29,17 @@ pub(super) struct SourceWatcher {
     watched: HashSet<PathBuf>,
     watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
+    pending: Arc<Mutex<PendingChanges>>,
+    /// Hash of the content of each file at its last change.
+    known: HashMap<PathBuf, Option<u64>>,
+}
+
+/// What was reported since the last look.
+#[derive(Default)]
+struct PendingChanges {
+    paths: HashSet<PathBuf>,
+    /// Whether other files may have changed.
+    is_incomplete: bool,
 }
 
 impl SourceWatcher {
@@ -99,31 +111,63 @@ impl SourceWatcher {
     /// Completes when a file has changed since the last call. Cancel safe until the first change; during the wait for a quiet moment, a
     /// cancelled call loses the change.
     pub(super) async fn changed(&mut self) -> Result<()> {
-        self.changes.recv().await.context("the file watcher has ended")?;
-        let quiet = async {
-            while timeout(QUIET, self.changes.recv())
-                .await
-                .is_ok_and(|change| change.is_some())
-            {}
-        };
-        let _ = timeout(MAX_WAIT, quiet).await;
-        // There may be a new subfolder.
-        self.watch_folders()
+        loop {
+            self.changes.recv().await.context("the file watcher has ended")?;
+            let quiet = async {
+                while timeout(QUIET, self.changes.recv())
+                    .await
+                    .is_ok_and(|change| change.is_some())
+                {}
+            };
+            let _ = timeout(MAX_WAIT, quiet).await;
+            let pending = std::mem::take(&mut *locked(&self.pending));
+            let mut has_changed = pending.is_incomplete;
+            for path in pending.paths {
+                has_changed |= self.notes_change(path);
+            }
+            if has_changed {
+                // There may be a new subfolder.
+                return self.watch_folders();
+            }
+        }
+    }
+
+    /// Notes the content of a file, and returns whether it has changed. A build may write its result among its sources, and writes the
+    /// same again.
+    fn notes_change(&mut self, path: PathBuf) -> bool {
+        if path.metadata().is_ok_and(|found| found.len() > MAX_COMPARED) {
+            return true;
+        }
+        let content = std::fs::read(&path).ok().map(|content| {
+            let mut hasher = DefaultHasher::new();
+            content.hash(&mut hasher);
+            hasher.finish()
+        });
+        self.known.insert(path, content) != Some(content)
     }
 
     fn new(is_watched: impl Fn(&Path) -> bool + Send + 'static) -> Result<Self> {
         let (change, changes) = mpsc::channel(1);
-        let mut known = HashMap::new();
+        let pending = Arc::<Mutex<PendingChanges>>::default();
+        let reported = pending.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error may hide a change.
-            let is_change = event.map_or(true, |event| {
-                let mut watched = event.paths.iter().filter(|path| is_watched(path));
-                !event.kind.is_access() && (event.need_rescan() || watched.any(|path| has_changed(path, &mut known)))
-            });
-            if is_change {
-                // The channel is full if a change is pending already.
-                let _ = change.try_send(());
+            let mut reported = locked(&reported);
+            match event {
+                Ok(event) if event.kind.is_access() => return,
+                Ok(event) => {
+                    let is_incomplete = event.need_rescan();
+                    let watched: Vec<PathBuf> = event.paths.into_iter().filter(|path| is_watched(path)).collect();
+                    if watched.is_empty() && !is_incomplete {
+                        return;
+                    }
+                    reported.paths.extend(watched);
+                    reported.is_incomplete |= is_incomplete;
+                }
+                // An error may hide a change.
+                Err(_) => reported.is_incomplete = true,
             }
+            // The channel is full if a change is pending already.
+            let _ = change.try_send(());
         });
         let watcher = watcher.context("cannot watch files")?;
         Ok(Self {
@@ -131,6 +175,8 @@ impl SourceWatcher {
             watched: HashSet::new(),
             watcher,
             changes,
+            pending,
+            known: HashMap::new(),
         })
     }
 
@@ -160,17 +206,8 @@ impl SourceWatcher {
     }
 }
 
-/// Whether a file has another content than at its last event. A build may write its result among its sources, and writes the same again.
-fn has_changed(path: &Path, known: &mut HashMap<PathBuf, Option<u64>>) -> bool {
-    if path.metadata().is_ok_and(|found| found.len() > MAX_COMPARED) {
-        return true;
-    }
-    let content = std::fs::read(path).ok().map(|content| {
-        let mut hasher = DefaultHasher::new();
-        content.hash(&mut hasher);
-        hasher.finish()
-    });
-    known.insert(path.to_owned(), content) != Some(content)
+fn locked(pending: &Mutex<PendingChanges>) -> MutexGuard<'_, PendingChanges> {
+    pending.lock().expect("nothing panics while it holds this lock")
 }
 
 /// An entry of `[build] watch`.
