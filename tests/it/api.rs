@@ -36,6 +36,11 @@ calls-per-second = 1
 burst-seconds = 3
 "#;
 
+/// [`API`] with both keys for all namespaces.
+fn with_keys_for_all_namespaces() -> String {
+    API.replace("\"/shop/{id}\"", "\"*\"")
+}
+
 /// The section of an API with one key, for all namespaces, with these permissions and further lines.
 pub(crate) fn api_section(permissions: &[&str], key_lines: &str) -> String {
     format!(
@@ -254,9 +259,7 @@ async fn api_works_over_redis() {
 /// A caller whose calls take long leaves room for those of others.
 #[tokio::test]
 async fn key_cannot_take_all_calls() {
-    let settings = API
-        .replace("max-body", "max-calls = 4\nmax-body")
-        .replace("\"/shop/{id}\"", "\"*\"");
+    let settings = with_keys_for_all_namespaces().replace("max-body", "max-calls = 4\nmax-body");
     let node = Node::run(&format!("{settings}{}", app("/", &component("faulty")))).await;
     let api = Api::of(&node).await;
     let long = json!({ "kind": "faulty.quiet/1", "wait": "acknowledged", "timeout-ms": 60_000 });
@@ -273,9 +276,7 @@ async fn key_cannot_take_all_calls() {
 /// Events that their caller does not wait for fill its share of the queue, and nothing else.
 #[tokio::test]
 async fn events_of_one_key_leave_room_for_others() {
-    let keys = API
-        .replace("\"/shop/{id}\"", "\"*\"")
-        .replace("[\"publish\"]", "[\"publish\", \"event\"]");
+    let keys = with_keys_for_all_namespaces().replace("[\"publish\"]", "[\"publish\", \"event\"]");
     let transport = "[transport]\npartitions = 1\nbacklog = 64\nclient-backlog = 4\n";
     let one = "instances = 1\n";
     let node = Node::run(&format!("{transport}{keys}{}{one}", app("/", &component("faulty")))).await;
@@ -304,9 +305,7 @@ async fn events_of_one_key_leave_room_for_others() {
 /// A full bucket of idempotency keys refuses calls of its caller with a key, and nobody else.
 #[tokio::test]
 async fn keys_of_one_caller_fill_its_own_bucket() {
-    let keys = API
-        .replace("\"/shop/{id}\"", "\"*\"")
-        .replace("calls-per-second = 1\nburst-seconds = 3\n", "");
+    let keys = with_keys_for_all_namespaces().replace("calls-per-second = 1\nburst-seconds = 3\n", "");
     let transport = "[transport]\nbucket-bytes = 2000\n";
     let node = Node::run(&format!("{transport}{keys}{}", app("/", &component("faulty")))).await;
     let api = Api::of(&node).await;

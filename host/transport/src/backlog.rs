@@ -24,7 +24,8 @@ pub struct Backlog {
     #[serde(rename = "backlog-bytes", with = "Bytes")]
     pub bytes: usize,
     /// Events of one client within `backlog`; also those of one key of the server API, in all partitions together, at each API node. The
-    /// share shrinks for all while the partition is more than half full, and the last eighth is kept for clients with no event in it, so a busy client cannot shut others out.
+    /// share shrinks for all while the partition is more than half full, and the last eighth is kept for clients with no event in it, so a
+    /// busy client cannot shut others out.
     #[serde(rename = "client-backlog")]
     pub client_events: usize,
     /// Bytes of one client's events within `backlog-bytes`.

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use plugnode_message::{CallAnswer, CallOutcome, Command, Event, EventKind, KeyValue, NodeId, PartialAnswer, now_ms};
-use plugnode_process::Backoff;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_process::{Backoff, log_limiter};
 use plugnode_transport::{Inbox, IoNode, IoSession, Outbox, Result, Transport};
 
 /// Calls in one call of the transport.
@@ -111,8 +111,7 @@ impl Member {
         }
     }
 
-    /// Offers the event of a call, and waits until the transport accepts it.
-    /// It takes room in the queue meanwhile.
+    /// Offers the event of a call, and waits until the transport accepts it. It takes room in the queue meanwhile.
     pub(super) async fn offer(
         &self,
         event: Event,
@@ -228,16 +227,17 @@ impl Member {
                     }
                     _ => continue,
                 };
-                match (self.0.open.lock().get(&call), &heard) {
-                    (Some(open), _) => drop(open.send(heard)),
-                    // It was answered 202 before.
-                    (None, Heard::Outcome(CallOutcome::KeyReused)) => {
+                let open = self.0.open.lock().get(&call).cloned();
+                let is_reused = matches!(heard, Heard::Outcome(CallOutcome::KeyReused));
+                match open {
+                    Some(open) => drop(open.send(heard)),
+                    None if is_reused && log_limiter::allows(&"/".into(), "key reused") => {
                         warn!(
                             call,
-                            "a call that was answered 202 does nothing: its Idempotency-Key was used with another body"
+                            "a call that nobody waits for does nothing: its Idempotency-Key was used with another body"
                         );
                     }
-                    (None, _) => {}
+                    None => {}
                 }
             }
         }

@@ -119,8 +119,7 @@ impl Inner {
         for namespace in &plan.namespaces {
             self.check_namespace(key, namespace)?;
         }
-        let digest = |name: String| CallKey::new(&key.name, name.into(), digest(operation, media, &body));
-        let idempotency = idempotency.map(digest);
+        let idempotency = idempotency.map(|name| CallKey::new(&key.name, name.into(), digest(operation, media, &body)));
         self.carry_out(plan, &keys, key, idempotency, answer_media).await
     }
 

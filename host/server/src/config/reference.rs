@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use super::environment::OTHER_VARIABLES;
-use super::{ApiKey, ApiSettings, App, Config, Webhook};
+use super::{Config, shape};
 
 const RENEW: &str = "UPDATE=1 cargo test -p plugnode-server --lib config_reference";
 /// The section of a key of the server API.
@@ -100,16 +100,8 @@ struct Reference {
 
 impl Reference {
     fn new() -> Self {
-        let config = Config {
-            apps: vec![App::default()],
-            webhooks: vec![Webhook::default()],
-            api: ApiSettings {
-                keys: vec![ApiKey::default()],
-                ..ApiSettings::default()
-            },
-            ..Config::default()
-        };
-        let Node::Table(defaults) = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap() else {
+        let complete = serde_json::to_string(&shape::complete()).unwrap();
+        let Node::Table(defaults) = serde_json::from_str(&complete).unwrap() else {
             unreachable!("a struct is written as a table");
         };
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);

@@ -8,8 +8,8 @@ use super::value_sources::KeyPath;
 use super::{ApiKey, ApiSettings, App, Config, Webhook};
 
 /// The default configuration, with one of each section that can occur several times.
-pub(super) fn shape() -> Json {
-    let config = Config {
+pub(super) fn complete() -> Config {
+    Config {
         apps: vec![App::default()],
         webhooks: vec![Webhook::default()],
         api: ApiSettings {
@@ -17,8 +17,12 @@ pub(super) fn shape() -> Json {
             ..ApiSettings::default()
         },
         ..Config::default()
-    };
-    serde_json::to_value(config).unwrap_or_default()
+    }
+}
+
+/// The keys of [`complete`] and their values.
+pub(super) fn shape() -> Json {
+    serde_json::to_value(complete()).unwrap_or_default()
 }
 
 /// The first key that is a list instead of a section, or one section instead of several, with a message for it, in serde's words where

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::app_node::committer::commit::{ClientEnd, Commit, PreparedOutcome};
 use crate::app_node::held_lease::HeldLease;
 use crate::app_node::routes::Routes;
-use crate::arguments::{account, client_key, client_key_of};
+use crate::arguments::{account, client_key_of};
 use crate::dead_letters::app_key;
 use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
@@ -169,7 +169,6 @@ impl RedisCommits {
             bytes,
             patches,
             forgotten_patches: forget.iter().map(patch_field).collect(),
-            client: client_key(event),
             io_node: io_node_of(event),
             account: account(event),
             end,

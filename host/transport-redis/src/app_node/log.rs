@@ -86,7 +86,7 @@ impl RedisLog {
         match event {
             Ok(event) if is_disconnect(&event) && self.refused.contains(&client_key(&event)) => {
                 self.commits.pass_over(PreparedOutcome {
-                    client: client_key(&event),
+                    account: client_key(&event),
                     end: ClientEnd::Disconnected,
                     ..nothing
                 });

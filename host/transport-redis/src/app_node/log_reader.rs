@@ -178,7 +178,9 @@ impl LogReader {
                 }
                 kept += hints.len();
                 let deletes = kept >= KEPT_HINTS;
-                kept = if deletes { 0 } else { kept };
+                if deletes {
+                    kept = 0;
+                }
                 reading.set(self.hints(&link, cursor, deletes));
                 if !self.ends_by_loss(&link, &mut connections).await {
                     self.take(&hints);

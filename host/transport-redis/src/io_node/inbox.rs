@@ -117,7 +117,7 @@ impl RedisInbox {
         let mut last = self.calls[usize::from(shard.number)].lock().await;
         let mut refused = Vec::new();
         // Once one event of a client is refused, so are all later ones, to keep their order.
-        let mut refused_lines = HashSet::new();
+        let mut refused_orders = HashSet::new();
         let open_events = &self.membership.open_events;
         let backlog = &self.redis.settings.common.backlog;
         let mut rest = indices.iter();
@@ -128,8 +128,8 @@ impl RedisInbox {
                 let reserve = || open_events.try_add(&event.account, *partition, event.bytes(), backlog);
                 let has_room = || event.account.is_empty() || reserve();
                 // An event without an order key belongs to no client and is never refused here.
-                if !event.order.is_empty() && (refused_lines.contains(&event.line()) || !has_room()) {
-                    refused_lines.insert(event.line());
+                if !event.order.is_empty() && (refused_orders.contains(&event.order) || !has_room()) {
+                    refused_orders.insert(event.order);
                     refused.push(*index);
                     continue;
                 }
@@ -144,7 +144,7 @@ impl RedisInbox {
                     open_events.remove(&event.account, 1, event.bytes());
                 }
                 if !event.order.is_empty() {
-                    refused_lines.insert(event.line());
+                    refused_orders.insert(event.order);
                 }
             }
         }
@@ -167,7 +167,7 @@ impl RedisInbox {
                     membership.open_events.update_loads(call.partitions(), &loads(details));
                     membership.note_call(shard, *last);
                     let ends = call.events.iter().filter(|event| event.change == SessionChange::Ends);
-                    ends.for_each(|event| membership.open_events.forget(&event.client));
+                    ends.for_each(|event| membership.open_events.forget(&event.account));
                     break;
                 }
                 "fenced" => {

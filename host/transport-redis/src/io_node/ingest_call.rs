@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use crate::arguments::{account, bytes_of, client_key, client_key_of};
+use crate::arguments::{account, bytes_of, client_key_of};
 use crate::batch;
 use crate::io_node::open_events::OpenEvents;
 use crate::keys::Shard;
@@ -24,11 +24,9 @@ pub(crate) struct IngestEvent {
     /// Index among the events of the caller.
     pub(crate) index: usize,
     partition: Partition,
-    /// Key of its client; empty for none.
-    pub(crate) client: Bytes,
-    /// For whom it counts while it is open; empty for nobody.
+    /// For whom it counts while it is open: its client, or the caller of the API; empty for nobody.
     pub(crate) account: Bytes,
-    /// Key of the client whose events keep their order with it; empty for none.
+    /// What is refused with it, to keep the order: the events of a client, or the calls of a caller in one order; empty for nothing.
     pub(crate) order: Bytes,
     pub(crate) change: SessionChange,
     encoded: Bytes,
@@ -51,29 +49,24 @@ impl IngestEvent {
             EventKind::Disconnect(_) => (SessionChange::Ends, Bytes::new()),
             _ => (SessionChange::None, Bytes::new()),
         };
-        let client = client_key(event);
+        let account = account(event);
         let order = match &event.kind {
             EventKind::LateReply { client, .. } => client_key_of(&event.namespace, client),
-            EventKind::Call(call) => client_key_of(&event.namespace, &call.order),
-            _ => client.clone(),
+            EventKind::Call(call) => {
+                let order = client_key_of(&event.namespace, &call.order);
+                [&order[..], b"\0", &account].concat().into()
+            }
+            _ => account.clone(),
         };
         Self {
             index,
             partition,
-            account: account(event),
-            client,
+            account,
             order,
             change,
             encoded: encode(event),
             will,
         }
-    }
-
-    /// What is refused with it, to keep the order: the later events of its client, or the later calls of its caller in the same order.
-    pub(crate) fn line(&self) -> (Bytes, Bytes) {
-        let is_call = !self.order.is_empty() && self.client.is_empty() && !self.account.is_empty();
-        let caller = if is_call { self.account.clone() } else { Bytes::new() };
-        (self.order.clone(), caller)
     }
 
     /// Size of the event in the log, in bytes.
@@ -131,9 +124,9 @@ impl IngestCall {
     pub(crate) fn drop_ends(&mut self, clients: &[String], open_events: &OpenEvents) {
         self.events.retain(|event| {
             let is_dropped = event.change == SessionChange::Ends
-                && clients.iter().any(|client| client.as_bytes() == &event.client[..]);
+                && clients.iter().any(|client| client.as_bytes() == &event.account[..]);
             if is_dropped {
-                open_events.forget(&event.client);
+                open_events.forget(&event.account);
             }
             !is_dropped
         });
@@ -181,7 +174,7 @@ impl IngestCall {
                 SessionChange::Ends => b"d",
                 SessionChange::None => continue,
             };
-            arguments.extend([Bytes::from_static(change), event.client.clone(), event.will.clone()]);
+            arguments.extend([Bytes::from_static(change), event.account.clone(), event.will.clone()]);
         }
         (keys, arguments)
     }

@@ -24,7 +24,7 @@ use crate::stream::{EntryId, ReadCount, newest, read_between};
 use crate::wire::{DecodeError, OUTBOX_COMMANDS, OUTBOX_ORDER, OUTBOX_SETTLED, decode};
 use plugnode_message::Command;
 use plugnode_process::metrics;
-use plugnode_transport::{Outbox, Result, TransportError};
+use plugnode_transport::{Outbox, OutboxBudget, Result, TransportError};
 
 /// Maximum number of entries in one read.
 const ENTRIES: usize = 32;
@@ -118,9 +118,10 @@ struct TrimState {
 }
 
 impl TrimState {
-    /// Whether it is time to trim, with this budget of bytes.
-    fn is_due(&self, budget: usize) -> bool {
-        let is_much = self.entries >= TRIM_ENTRIES || self.bytes >= (budget / REPORT_PART) as u64;
+    /// Whether it is time to trim. What was read and not trimmed fills a part of the budget.
+    fn is_due(&self, budget: &OutboxBudget) -> bool {
+        let is_much = self.entries >= TRIM_ENTRIES.min(budget.entries / REPORT_PART)
+            || self.bytes >= (budget.bytes / REPORT_PART) as u64;
         let is_old = self.trimmed_at.is_none_or(|at| at.elapsed() >= TRIM_AFTER);
         self.entries > 0 && (is_much || is_old)
     }
@@ -148,7 +149,7 @@ impl OutboxReader {
         let mut read_count = ReadCount::at_most(ENTRIES);
         let mut count = read_count.entries();
         loop {
-            let trims = self.trim.is_due(self.redis.settings.common.outbox.bytes);
+            let trims = self.trim.is_due(&self.redis.settings.common.outbox);
             let entries = tokio::select! {
                 () = self.commands.closed() => return,
                 entries = self.next(count, trims) => entries,
@@ -360,5 +361,24 @@ impl OutboxReader {
                 membership.open_events.remove(&client, events, bytes);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_outbox_is_trimmed_with_each_read() {
+        let state = |entries, bytes| TrimState {
+            entries,
+            bytes,
+            trimmed_at: Some(Instant::now()),
+        };
+        let large = OutboxBudget::default();
+        assert!(!state(0, 0).is_due(&large) && !state(1, 100).is_due(&large));
+        assert!(state(TRIM_ENTRIES, 0).is_due(&large) && state(1, large.bytes as u64).is_due(&large));
+        let small = OutboxBudget { entries: 4, ..large };
+        assert!(!state(0, 0).is_due(&small) && state(1, 0).is_due(&small));
     }
 }

@@ -43,17 +43,6 @@ local function each(name)
     if at <= last then return at end
   end
 end
--- The values of a section whose items have one each.
-local function values_of(name)
-  local values = {}
-  for at in each(name) do table.insert(values, ARGV[at]) end
-  return values
-end
-local function delete_fields(key, fields)
-  for first = 1, #fields, 1000 do
-    redis.call('HDEL', key, unpack(fields, first, math.min(first + 999, #fields)))
-  end
-end
 local settings = sections.settings[1]
 local out, out_in, out_read, most_out, most_bytes, live = unpack(ARGV, settings, settings + 5)
 most_out, most_bytes = tonumber(most_out), tonumber(most_bytes)
@@ -196,8 +185,8 @@ if sections.ends and redis.call('EXISTS', names_of_timers) == 1 then
 end
 do_writes(sizes)
 for at in each('kept') do redis.call('HSET', kept, ARGV[at], ARGV[at + 1]) end
-delete_fields(kept, values_of('unkept'))
-delete_fields(begun, values_of('unbegun'))
+delete_fields(kept, ARGV, unpack(sections.unkept or {1, 0}))
+delete_fields(begun, ARGV, unpack(sections.unbegun or {1, 0}))
 local gone = {}
 for at in each('ends') do
   local how, client, partition = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -211,5 +200,5 @@ for at in each('ends') do
     table.insert(gone, client)
   end
 end
-delete_fields(over, gone)
+delete_fields(over, gone, 1, #gone)
 return {'done'}

@@ -39,11 +39,7 @@ for head, events in pairs(wills) do
   local batch = string.sub(head, 1, 1) .. table.concat(events)
   add_events(logs, taken, owner, partition_of(head), batch, #events)
 end
-for first = 1, #clients, 1000 do
-  local last = math.min(first + 999, #clients)
-  redis.call('HDEL', who, unpack(clients, first, last))
-  redis.call('HDEL', live, unpack(clients, first, last))
-end
+for _, key in ipairs({who, live}) do delete_fields(key, clients, 1, #clients) end
 send_hints(wakes)
 if left > 0 then return cursor end
 redis.call('DEL', live, outbox, KEYS[9], KEYS[10])

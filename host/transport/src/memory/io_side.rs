@@ -66,18 +66,19 @@ impl Inbox for MemoryInbox {
         let mut state = self.membership.state()?;
         let mut refused = Vec::new();
         // Once one event of a client is refused, so are all later ones, to keep their order; of a call, those of its caller in that order.
-        let mut refused_lines: HashSet<(SessionId, Option<Text>)> = HashSet::new();
+        let mut refused_orders: HashSet<(SessionId, Option<Text>)> = HashSet::new();
         // Events of one client come together, so a repeated partition is mostly the last one.
         let mut appended: Vec<Partition> = Vec::new();
         for event in events {
             let client = event.in_order_with();
-            if !refused_lines.is_empty() && line_of(&event).is_some_and(|line| refused_lines.contains(&line)) {
+            if !refused_orders.is_empty() && refusal_order(&event).is_some_and(|order| refused_orders.contains(&order))
+            {
                 refused.push(event);
                 continue;
             }
             let partition = client.map_or(Partition(0), |client| partition_of(client, settings.partitions));
             if !state.accepts(partition, &event, &settings.backlog) {
-                refused_lines.extend(line_of(&event));
+                refused_orders.extend(refusal_order(&event));
                 refused.push(event);
                 continue;
             }
@@ -111,7 +112,7 @@ impl Inbox for MemoryInbox {
 }
 
 /// What is refused with an event, to keep the order.
-fn line_of(event: &Event) -> Option<(SessionId, Option<Text>)> {
+fn refusal_order(event: &Event) -> Option<(SessionId, Option<Text>)> {
     let caller = match &event.kind {
         EventKind::Call(call) => Some(call.caller.clone()),
         _ => None,

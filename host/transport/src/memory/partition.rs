@@ -48,8 +48,7 @@ impl PartitionState {
     /// Whether an event is accepted of a client or caller with these open events; None for nobody's.
     pub(super) fn has_room(&self, event: &Event, open: Option<Load>, backlog: &Backlog) -> bool {
         let bytes = event.size();
-        let is_in_share = |open: Load| open.events == 0 || backlog.is_in_share(self.open, open, bytes);
-        backlog.has_room(self.open, bytes) && open.is_none_or(is_in_share)
+        backlog.has_room(self.open, bytes) && open.is_none_or(|open| backlog.is_in_share(self.open, open, bytes))
     }
 
     /// The open events of a client or caller.

@@ -416,14 +416,8 @@ impl Scheduler {
             warn!(messaging.message.id = %id, app, event, attempt = attempts, dead = is_last, %error, "event failed");
         }
         if is_last {
-            let cause = DeadLetterCause {
-                reason: failure.for_dead_letter(),
-                attempts,
-                release: running.release.as_ref().map(ToString::to_string),
-                app: app.map(|app| app.settings.namespace.clone()),
-            };
             let commands = failure_notice(app.map(|app| &app.settings), id, &running.delivery.event);
-            return self.complete(sequence, Verdict::Dead(cause, only(commands)));
+            return self.make_dead_letter(sequence, failure.for_dead_letter(), commands);
         }
         let delay = self.retries.delay.saturating_mul(1 << (attempts - 1).min(16));
         self.retry_schedule.insert(delay, sequence);
@@ -480,19 +474,23 @@ impl Scheduler {
     /// Refuses a call whose idempotency key cannot be recorded. It becomes a dead letter, because its caller may have been answered
     /// already: repeated or retried, it takes effect once.
     fn refuse_call(&mut self, sequence: u64, call: &Call) {
+        let answer = call.answer(CallOutcome::Refused(calls::KEYS_FULL.into()));
+        self.make_dead_letter(sequence, calls::KEYS_FULL.into(), vec![answer]);
+    }
+
+    /// Makes a dead letter of an event after its last attempt.
+    fn make_dead_letter(&mut self, sequence: u64, reason: String, commands: Vec<Command>) {
         let Some(running) = self.running.get(&sequence) else {
             return;
         };
         let app = self.apps.get(&running.delivery.event.namespace);
-        let reason = calls::KEYS_FULL;
         let cause = DeadLetterCause {
-            reason: reason.into(),
+            reason,
             attempts: running.attempts,
             release: running.release.as_ref().map(ToString::to_string),
             app: app.map(|app| app.settings.namespace.clone()),
         };
-        let answer = call.answer(CallOutcome::Refused(reason.into()));
-        self.complete(sequence, Verdict::Dead(cause, only(vec![answer])));
+        self.complete(sequence, Verdict::Dead(cause, only(commands)));
     }
 
     fn repeat_without_records(&mut self, mut event: InFlightEvent) {

@@ -107,7 +107,7 @@ impl<'a> CommitCall<'a> {
             };
             self.has_refused |= outcome.end == ClientEnd::Refused;
             self.ends
-                .extend([Bytes::from_static(end), outcome.client.clone(), partition.clone()]);
+                .extend([Bytes::from_static(end), outcome.account.clone(), partition.clone()]);
         }
     }
 

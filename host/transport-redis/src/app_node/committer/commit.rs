@@ -31,11 +31,9 @@ pub(crate) struct PreparedOutcome {
     pub(crate) number: u64,
     /// Size of the event in the log, in bytes.
     pub(crate) bytes: usize,
-    /// Key of the client; empty for none.
-    pub(crate) client: Bytes,
     /// The io-node that counts the event while it is open.
     pub(crate) io_node: Option<NodeId>,
-    /// For whom the event counts, open or as a dead letter; empty for nobody.
+    /// For whom the event counts, open or as a dead letter: its client, or the caller of the API; empty for nobody.
     pub(crate) account: Bytes,
     pub(crate) end: ClientEnd,
     /// Dead letter; empty for none.
@@ -67,7 +65,6 @@ impl PreparedOutcome {
         Self {
             number,
             bytes: 0,
-            client: Bytes::new(),
             io_node: None,
             account: Bytes::new(),
             end: ClientEnd::None,
@@ -95,7 +92,7 @@ impl PreparedOutcome {
         });
         let end = match self.end {
             ClientEnd::None => 0,
-            ClientEnd::Disconnected | ClientEnd::Refused => OVERHEAD + self.client.len(),
+            ClientEnd::Disconnected | ClientEnd::Refused => OVERHEAD + self.account.len(),
         };
         let patches = self
             .patches
@@ -108,7 +105,7 @@ impl PreparedOutcome {
             + end
             + self.letter.len()
             + self.app.len()
-            + self.client.len()
+            + self.account.len()
             + commands.sum::<usize>()
             + writes.sum::<usize>()
             + patches.sum::<usize>()

@@ -69,7 +69,7 @@ fn counted_a_call_that_commits(
 /// Outcome of an echoed message.
 fn settled(number: usize) -> PreparedOutcome {
     PreparedOutcome {
-        client: client_key(&message(number)),
+        account: client_key(&message(number)),
         io_node: Some(io_node()),
         commands: vec![(OutboxTarget::Node(io_node()), CommandRun::of(&[answer(number)]))],
         ..PreparedOutcome::nothing(1 + number as u64)
